@@ -1,0 +1,234 @@
+//! Configuration: its sections as types. Where the values come from is `layers.rs`; how they are written, `values.rs`.
+
+pub mod layers;
+pub mod values;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::secret::Secret;
+use values::{Listen, Rate, Size, duration};
+
+/// Everything. Only `app` and `cli` see it whole; a room gets its own section.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// The SMTP listeners.
+    pub smtp: Smtp,
+    /// The accounts, by the operator's name for them.
+    pub providers: BTreeMap<String, Provider>,
+    /// Deadline, attempts, policies.
+    pub delivery: Delivery,
+    /// Who may send.
+    pub sender: Sender,
+    /// Health, readiness, metrics.
+    pub web: Web,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// `[smtp]`: the listeners and what a client may ask of them.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Smtp {
+    /// Where to listen.
+    pub listen: Vec<Listen>,
+    /// The name in greeting and EHLO; empty in the file means the machine's.
+    pub hostname: String,
+    /// Networks that may relay without AUTH.
+    pub allow: Vec<IpNet>,
+    /// Largest message in octets (SIZE, RFC 1870).
+    pub max_message_size: Size,
+    /// Most recipients of one transaction; the next one gets 452 4.5.3 (RFC 5321 §4.5.3.1.10).
+    pub max_recipients: usize,
+    /// Most connections at a time; the next one gets 421.
+    pub max_connections: usize,
+    /// Most connections of one client address.
+    pub max_connections_per_client: usize,
+    /// Longest wait for the client's next octets; then 421 (RFC 5321 §4.5.3.2.7).
+    #[serde(with = "duration")]
+    pub idle_timeout: Duration,
+}
+
+/// `[providers.NAME]`: one account of one API.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Provider {
+    /// Which API.
+    pub kind: ProviderKind,
+    /// The API's address up to the send path; empty means the vendor's.
+    pub base_url: String,
+    /// The path of the send call; empty means the vendor's.
+    pub send_path: String,
+    /// The key.
+    #[serde(default)]
+    pub api_key: Option<Secret>,
+    /// API requests a time.
+    pub rate: Rate,
+    /// How many requests may go at once after a pause.
+    pub burst: u32,
+    /// Most requests under way at a time.
+    pub max_in_flight: usize,
+    /// Longest wait for one answer.
+    #[serde(with = "duration")]
+    pub attempt_timeout: Duration,
+    /// How several recipients are spread over calls.
+    pub fanout: Fanout,
+    /// What to do with what the API has no field for.
+    pub unsupported: Unsupported,
+    /// Longest pause a Retry-After can impose on the account.
+    #[serde(with = "duration")]
+    pub max_hold_off: Duration,
+    /// How long an open breaker waits before it lets one request try.
+    #[serde(with = "duration")]
+    pub probe_interval: Duration,
+}
+
+/// Which API an account speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    /// NexusProMail, `POST /v1/transactional/send`.
+    NexusProMail,
+    /// ScaiSend, `POST /v3/mail/send`.
+    ScaiSend,
+    /// SendGrid (Twilio), `POST /v3/mail/send`.
+    SendGrid,
+}
+
+impl ProviderKind {
+    /// All of them, for messages and help.
+    pub const ALL: [Self; 3] = [Self::NexusProMail, Self::ScaiSend, Self::SendGrid];
+
+    /// The name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NexusProMail => "nexuspromail",
+            Self::ScaiSend => "scaisend",
+            Self::SendGrid => "sendgrid",
+        }
+    }
+}
+
+/// `providers.*.fanout`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fanout {
+    /// What suits the API.
+    Auto,
+    /// One call for all recipients.
+    Single,
+    /// One call for each recipient.
+    PerRecipient,
+}
+
+/// `providers.*.unsupported`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unsupported {
+    /// 554 5.6.3, naming what cannot be carried.
+    Refuse,
+    /// Send without it; the log says so each time.
+    Degrade,
+}
+
+/// `[delivery]`: time and policies.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Delivery {
+    /// From the end of data to the reply, everything included.
+    #[serde(with = "duration")]
+    pub deadline: Duration,
+    /// Most attempts of one request.
+    pub max_attempts: u32,
+    /// What a request that may have been taken counts as.
+    pub ambiguous: Ambiguous,
+    /// What some accepted and some rejected recipients count as.
+    pub partial_failure: PartialFailure,
+    /// Most message octets held at a time, over all connections; beyond it 452 4.3.1.
+    pub max_in_flight_bytes: Size,
+    /// How long running transactions may go on after SIGTERM; longer than `deadline`.
+    #[serde(with = "duration")]
+    pub drain: Duration,
+}
+
+/// `delivery.ambiguous`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ambiguous {
+    /// 451: the client tries again; at least once.
+    Defer,
+    /// 250: at most once.
+    Accept,
+}
+
+/// `delivery.partial_failure`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartialFailure {
+    /// 250; the rejected ones are counted in the text, logged and metered.
+    Accept,
+    /// The first rejection's 5yz, although others were accepted.
+    Reject,
+}
+
+/// `[sender]`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Sender {
+    /// The From of mails that have none, as `Name <address>` or an address; empty means none.
+    pub default: String,
+}
+
+/// `[web]`: health, readiness, metrics.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Web {
+    /// Where to listen.
+    pub listen: SocketAddr,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Log {
+    /// error, warn, info, debug, trace.
+    pub level: LogLevel,
+    /// Text for people, JSON for machines.
+    pub format: LogFormat,
+    /// How much of an address is logged.
+    pub addresses: LogAddresses,
+}
+
+/// `log.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // The usual five.
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// One line of text an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// `log.addresses`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogAddresses {
+    /// As they are.
+    Full,
+    /// The domain only.
+    Domain,
+    /// A short digest, equal for equal addresses.
+    Hash,
+}

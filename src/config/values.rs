@@ -1,0 +1,123 @@
+//! Values in words: `"25s"`, `"20MiB"`, `"50/s"`, `"smtp://127.0.0.1:2525"`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+/// A number of octets, written `"20MiB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl Size {
+    /// As a length in memory.
+    pub fn octets(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size = bytesize::ByteSize::from_str(text).map_err(|_| format!("{text:?} is not a size like \"20MiB\""))?;
+        if size.0 == 0 { Err("a size of 0 lets nothing pass".to_owned()) } else { Ok(Self(size.0)) }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", bytesize::ByteSize(self.0).display().iec())
+    }
+}
+
+/// Requests a time, written `"50/s"`, `"100/m"` or `"1000/h"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many.
+    pub count: NonZeroU32,
+    /// In which time.
+    pub per: Duration,
+}
+
+impl FromStr for Rate {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a rate like \"50/s\", \"100/m\" or \"1000/h\"");
+        let (count, unit) = text.split_once('/').ok_or_else(wrong)?;
+        let count = count.trim().parse().map_err(|_| wrong())?;
+        let seconds = match unit.trim() {
+            "s" => 1,
+            "m" | "min" => 60,
+            "h" => 3600,
+            _ => return Err(wrong()),
+        };
+        Ok(Self { count, per: Duration::from_secs(seconds) })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.per.as_secs() {
+            1 => "s",
+            60 => "m",
+            _ => "h",
+        };
+        write!(f, "{}/{unit}", self.count)
+    }
+}
+
+/// Where an SMTP listener is bound, written as a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// `smtp://ADDRESS:PORT`: plain SMTP over TCP. Port 0 picks a free one.
+    Smtp(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a listener like \"smtp://127.0.0.1:2525\" or \"smtp://[::1]:2525\"");
+        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+        if scheme != "smtp" {
+            return Err(format!("{text:?}: this version listens on smtp:// only"));
+        }
+        rest.parse().map(Self::Smtp).map_err(|_| wrong())
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Smtp(address) = self;
+        write!(f, "smtp://{address}")
+    }
+}
+
+macro_rules! deserialize_from_str {
+    ($($type:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+deserialize_from_str!(Size, Rate, Listen);
+
+/// `#[serde(with = "duration")]`: `"25s"`, `"1m 30s"`, `"250ms"`.
+pub mod duration {
+    use super::{Deserialize, Deserializer, Duration};
+
+    /// Reads a duration in words.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || serde::de::Error::custom(format!("{text:?} is not a duration like \"25s\" or \"5m\""));
+        match humantime::parse_duration(&text) {
+            Ok(duration) if duration.is_zero() => Err(serde::de::Error::custom("a duration of 0 leaves no time at all")),
+            Ok(duration) => Ok(duration),
+            Err(_) => Err(wrong()),
+        }
+    }
+}

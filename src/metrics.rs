@@ -1,0 +1,105 @@
+//! The counters and gauges behind `/metrics`, as plain fields of one struct.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// One label `class`: first digit of an SMTP reply.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ClassLabel {
+    /// `2`, `4` or `5`.
+    pub class: u16,
+}
+
+/// Labels of a recipient's outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    /// The account.
+    pub account: String,
+    /// `accepted`, or the kind of the cause.
+    pub outcome: &'static str,
+}
+
+/// Labels of an API request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabel {
+    /// The account.
+    pub account: String,
+    /// The HTTP status, or `not-sent`, `lost`.
+    pub status: String,
+}
+
+/// Label of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AccountLabel {
+    /// The account.
+    pub account: String,
+}
+
+/// All metrics of one process. Names and help texts are given in [`Metrics::register`].
+#[derive(Debug)]
+#[allow(missing_docs)] // Each field's words stand in `register`, where /metrics gets them from.
+pub struct Metrics {
+    pub connections: Counter,
+    pub connections_refused: Counter,
+    pub connections_open: Gauge,
+    pub protocol_errors: Counter,
+    pub panics: Counter,
+    pub transactions: Family<ClassLabel, Counter>,
+    pub recipients: Family<OutcomeLabel, Counter>,
+    pub requests: Family<RequestLabel, Counter>,
+    pub request_seconds: Histogram,
+    pub reply_seconds: Histogram,
+    pub accounts_ready: Family<AccountLabel, Gauge>,
+    pub in_flight_bytes: Gauge,
+    pub losses: Counter,
+    pub limiter_wait_seconds: Counter<f64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let seconds = || Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0]);
+        Self {
+            connections: Counter::default(),
+            connections_refused: Counter::default(),
+            connections_open: Gauge::default(),
+            protocol_errors: Counter::default(),
+            panics: Counter::default(),
+            transactions: Family::default(),
+            recipients: Family::default(),
+            requests: Family::default(),
+            request_seconds: seconds(),
+            reply_seconds: seconds(),
+            accounts_ready: Family::default(),
+            in_flight_bytes: Gauge::default(),
+            losses: Counter::default(),
+            limiter_wait_seconds: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Enters every metric into a registry under the prefix `sidepost_`. (`_total` is added to counters by the encoder.)
+    pub fn register(&self, root: &mut Registry) {
+        let r = root.sub_registry_with_prefix("sidepost");
+        r.register("smtp_connections", "SMTP connections accepted", self.connections.clone());
+        r.register("smtp_connections_refused", "SMTP connections turned away with 421", self.connections_refused.clone());
+        r.register("smtp_connections_open", "SMTP connections open now", self.connections_open.clone());
+        r.register("smtp_protocol_errors", "Commands refused for syntax or order", self.protocol_errors.clone());
+        r.register("panics", "Bugs: transactions or connections that panicked", self.panics.clone());
+        r.register("transactions", "Transactions by class of their final reply", self.transactions.clone());
+        r.register("recipients", "Recipients by account and outcome", self.recipients.clone());
+        r.register("api_requests", "API requests by account and HTTP status", self.requests.clone());
+        r.register("api_request_seconds", "Duration of API requests", self.request_seconds.clone());
+        r.register("reply_seconds", "From the end of data to the final reply", self.reply_seconds.clone());
+        r.register("account_ready", "1 while the account takes mail, 0 while its breaker is open", self.accounts_ready.clone());
+        r.register("in_flight_bytes", "Message octets held in memory now", self.in_flight_bytes.clone());
+        r.register("losses", "Parts of mails left out under unsupported = degrade", self.losses.clone());
+        r.register("limiter_wait_seconds", "Time spent waiting for the rate limiter", self.limiter_wait_seconds.clone());
+    }
+}
