@@ -88,7 +88,11 @@ impl Metrics {
     pub fn register(&self, root: &mut Registry) {
         let r = root.sub_registry_with_prefix("sidepost");
         r.register("smtp_connections", "SMTP connections accepted", self.connections.clone());
-        r.register("smtp_connections_refused", "SMTP connections turned away with 421", self.connections_refused.clone());
+        r.register(
+            "smtp_connections_refused",
+            "SMTP connections turned away with 421",
+            self.connections_refused.clone(),
+        );
         r.register("smtp_connections_open", "SMTP connections open now", self.connections_open.clone());
         r.register("smtp_protocol_errors", "Commands refused for syntax or order", self.protocol_errors.clone());
         r.register("panics", "Bugs: transactions or connections that panicked", self.panics.clone());
@@ -97,9 +101,17 @@ impl Metrics {
         r.register("api_requests", "API requests by account and HTTP status", self.requests.clone());
         r.register("api_request_seconds", "Duration of API requests", self.request_seconds.clone());
         r.register("reply_seconds", "From the end of data to the final reply", self.reply_seconds.clone());
-        r.register("account_ready", "1 while the account takes mail, 0 while its breaker is open", self.accounts_ready.clone());
+        r.register(
+            "account_ready",
+            "1 while the account takes mail, 0 while its breaker is open",
+            self.accounts_ready.clone(),
+        );
         r.register("in_flight_bytes", "Message octets held in memory now", self.in_flight_bytes.clone());
         r.register("losses", "Parts of mails left out under unsupported = degrade", self.losses.clone());
-        r.register("limiter_wait_seconds", "Time spent waiting for the rate limiter", self.limiter_wait_seconds.clone());
+        r.register(
+            "limiter_wait_seconds",
+            "Time spent waiting for the rate limiter",
+            self.limiter_wait_seconds.clone(),
+        );
     }
 }

@@ -122,7 +122,7 @@ macro_rules! table {
         /// Outcome → reply: the only place that knows. Printed by `sidepost replies` and repeated in the README
         /// (RFC 5321 §4.3.2 for the codes, RFC 3463 and RFC 5248 for the enhanced ones).
         pub const TABLE: &[Row] = &[$(Row {
-            kind: Kind::$kind, name: $name, retry: Retry::$retry, code: $code, enhanced: Enhanced(($code as u16 / 100) as u8, $subject, $detail),
+            kind: Kind::$kind, name: $name, retry: Retry::$retry, code: $code, enhanced: Enhanced::of($code, $subject, $detail),
             loudness: Loudness::$loud, when: $when, says: $says,
         }),*];
     };

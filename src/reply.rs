@@ -10,6 +10,14 @@ const MAX_LINE: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Enhanced(pub u8, pub u8, pub u8);
 
+impl Enhanced {
+    /// The enhanced code whose class is the first digit of `code`.
+    #[allow(clippy::cast_possible_truncation)] // A reply code has three digits.
+    pub const fn of(code: u16, subject: u8, detail: u8) -> Self {
+        Self((code / 100) as u8, subject, detail)
+    }
+}
+
 impl fmt::Display for Enhanced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)

@@ -115,7 +115,9 @@ pub mod duration {
         let text = String::deserialize(deserializer)?;
         let wrong = || serde::de::Error::custom(format!("{text:?} is not a duration like \"25s\" or \"5m\""));
         match humantime::parse_duration(&text) {
-            Ok(duration) if duration.is_zero() => Err(serde::de::Error::custom("a duration of 0 leaves no time at all")),
+            Ok(duration) if duration.is_zero() => {
+                Err(serde::de::Error::custom("a duration of 0 leaves no time at all"))
+            }
             Ok(duration) => Ok(duration),
             Err(_) => Err(wrong()),
         }

@@ -1,1 +1,2 @@
-fn main(){}
+//! Every test of the project, in one binary.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
