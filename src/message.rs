@@ -86,3 +86,15 @@ pub enum TransferEncoding {
     /// quoted-printable.
     QuotedPrintable,
 }
+
+impl Content {
+    /// Length of the base64 form.
+    pub fn base64_len(&self) -> usize {
+        self.encoded.len()
+    }
+
+    /// The base64 form.
+    pub fn base64_chunks(&self) -> impl Iterator<Item = Bytes> + Send + Sync + use<> {
+        std::iter::once(self.encoded.clone())
+    }
+}

@@ -137,6 +137,7 @@ table! {
     Dns           "dns"           Within 451 4 3 Warn,  "the API's host name does not resolve" => "The mail API's host name does not resolve; try again later";
     Tls           "tls"           Never  451 7 5 Error, "TLS handshake or certificate failure" => "No secure connection to the mail API; try again later";
     Interrupted   "interrupted"   Within 451 4 2 Warn,  "connection lost before the request was sent whole" => "The connection to the mail API broke; try again later";
+    Unsent        "unsent"        Within 451 3 0 Info,  "the request was refused because of another recipient in it" => "Not sent; try again";
     Ambiguous     "ambiguous"     Never  451 4 2 Error, "request sent whole, no answer: it may have been taken" => "No answer from the mail API, outcome unknown";
     Credentials   "credentials"   Never  451 3 5 Error, "401, 403: the API key is wrong or lacks a right" => "The relay's API key was refused; the operator has to act";
     Quota         "quota"         Never  451 3 2 Error, "402, quota or credits used up, account suspended" => "The mail account's quota is used up or it is suspended; try again later";

@@ -1,0 +1,135 @@
+//! Who goes into which request, and what of the message the API cannot carry. The envelope alone decides who gets mail.
+
+use std::collections::HashSet;
+
+use crate::address::Address;
+use crate::config::Fanout;
+use crate::envelope::Envelope;
+use crate::message::{Loss, Mailbox, Message};
+use crate::provider::{Batch, Limits, Personalization};
+
+/// How the recipients of one transaction are spread over requests.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// The requests to make; each recipient of the envelope is in exactly one.
+    pub batches: Vec<Batch>,
+    /// What the API has no field for. Empty: the message arrives as it was meant.
+    pub losses: Vec<Loss>,
+}
+
+/// The part that a recipient plays in the headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// In To.
+    To,
+    /// In Cc.
+    Cc,
+    /// In the envelope only: nobody else may learn of it.
+    Bcc,
+}
+
+impl Role {
+    /// As it is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::To => "to",
+            Self::Cc => "cc",
+            Self::Bcc => "bcc",
+        }
+    }
+}
+
+/// Plans the requests for one account.
+pub fn plan(envelope: &Envelope, message: &Message, limits: &Limits, fanout: Fanout) -> Plan {
+    let together = limits.shows_recipients && fanout != Fanout::PerRecipient;
+    let groups = if together { shared_groups(envelope, message) } else { single_groups(envelope, message) };
+    let batch_size = if fanout == Fanout::PerRecipient { 1 } else { limits.recipients };
+    Plan { batches: fill_batches(groups, batch_size), losses: losses(envelope, message, limits, together) }
+}
+
+/// The part that `recipient` plays, and the mailbox as the headers write it.
+pub fn role_of(recipient: &Address, message: &Message) -> (Role, Mailbox) {
+    let shown = |list: &[Mailbox]| list.iter().find(|m| m.address.reads_like(recipient)).and_then(|m| m.name.clone());
+    let listed = |list: &[Mailbox]| list.iter().any(|m| m.address.reads_like(recipient));
+    let mailbox = |name| Mailbox { name, address: recipient.clone() };
+    if listed(&message.to) {
+        (Role::To, mailbox(shown(&message.to)))
+    } else if listed(&message.cc) {
+        (Role::Cc, mailbox(shown(&message.cc)))
+    } else {
+        (Role::Bcc, mailbox(None))
+    }
+}
+
+/// One group for those that the headers show, and one for each that only the envelope knows: so a Bcc recipient is in
+/// nobody else's message, by construction.
+fn shared_groups(envelope: &Envelope, message: &Message) -> Vec<Personalization> {
+    let mut visible = Personalization::default();
+    let mut hidden = Vec::new();
+    for recipient in &envelope.recipients {
+        match role_of(recipient, message) {
+            (Role::To, mailbox) => visible.to.push(mailbox),
+            (Role::Cc, mailbox) => visible.cc.push(mailbox),
+            (Role::Bcc, mailbox) => hidden.push(Personalization::alone(mailbox)),
+        }
+    }
+    let mut batch = Batch { personalizations: vec![visible] };
+    // A group of Cc alone shows the first as To, and an empty one vanishes.
+    batch.retain(|_| true);
+    batch.personalizations.append(&mut hidden);
+    batch.personalizations
+}
+
+fn single_groups(envelope: &Envelope, message: &Message) -> Vec<Personalization> {
+    envelope.recipients.iter().map(|recipient| Personalization::alone(role_of(recipient, message).1)).collect()
+}
+
+/// Whole groups into batches of at most `size` recipients. A group that is larger than a call allows is cut.
+fn fill_batches(groups: Vec<Personalization>, size: usize) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for group in groups.into_iter().flat_map(|group| cut(group, size)) {
+        let members = group.mailboxes().count();
+        match batches.last_mut() {
+            Some(batch) if batch.len() + members <= size => batch.personalizations.push(group),
+            _ => batches.push(Batch { personalizations: vec![group] }),
+        }
+    }
+    batches
+}
+
+fn cut(group: Personalization, size: usize) -> Vec<Personalization> {
+    if group.mailboxes().count() <= size {
+        return vec![group];
+    }
+    let all: Vec<Mailbox> = group.to.into_iter().chain(group.cc).collect();
+    all.chunks(size.max(1)).map(|part| Personalization { to: part.to_vec(), cc: Vec::new() }).collect()
+}
+
+/// Everything of the message that would not arrive, in words (DESIGN promise 3).
+fn losses(envelope: &Envelope, message: &Message, limits: &Limits, together: bool) -> Vec<Loss> {
+    let mut losses = message.losses.clone();
+    let mut lose = |what: String| losses.push(Loss { what });
+    if message.attachments.len() > limits.attachments {
+        match message.attachments.as_slice() {
+            few if limits.attachments == 0 => few.iter().for_each(|a| lose(format!("attachment \"{}\"", a.filename))),
+            many => lose(format!("{} attachments (at most {})", many.len(), limits.attachments)),
+        }
+    }
+    if limits.attachments > 0 {
+        let empty = message.attachments.iter().filter(|a| a.content.base64_len() == 0);
+        empty.for_each(|a| lose(format!("attachment \"{}\" (it is empty)", a.filename)));
+    }
+    if !limits.headers {
+        let mut named = HashSet::new();
+        let fields = message.headers.iter().filter(|(name, _)| named.insert(name.to_ascii_lowercase()));
+        fields.for_each(|(name, _)| lose(format!("header {name}")));
+    }
+    if message.reply_to.len() > limits.reply_to {
+        lose(format!("{} Reply-To addresses (at most {})", message.reply_to.len(), limits.reply_to));
+    }
+    let visible = envelope.recipients.iter().filter(|r| role_of(r, message).0 != Role::Bcc).count();
+    if !together && visible > 1 {
+        lose(format!("To and Cc of {visible} recipients (each would see only itself)"));
+    }
+    losses
+}

@@ -1,0 +1,131 @@
+//! What the APIs' answers have in common: statuses, error bodies in both shapes, Retry-After.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use super::{Batch, Response};
+use crate::outcome::{Cause, Kind, Outcome};
+
+/// Longest pause believed; also what keeps nonsense from stopping an account for a year.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// The kind that a status stands for where the provider has no rule of its own (provider reference §3.2, rows 6–30).
+/// Success is not decided here.
+pub fn kind_of_status(status: u16) -> Kind {
+    match status {
+        429 => Kind::Throttled,
+        408 | 421 | 425 | 503 => Kind::Unavailable,
+        401 | 403 => Kind::Credentials,
+        402 | 420 => Kind::Quota,
+        300..=399 | 404 | 405 | 406 | 410 | 415 => Kind::Misconfigured,
+        // 409 and 423: an earlier attempt is alive. No repeat without a key; the client's next try will tell.
+        409 | 423 => Kind::Unexpected,
+        413 => Kind::TooLarge,
+        400 | 422 => Kind::BadContent,
+        502 | 504 => Kind::Gateway,
+        500..=599 => Kind::ServerError,
+        400..=499 => Kind::Refused,
+        _ => Kind::Unexpected,
+    }
+}
+
+/// A cause made from a response: its kind, the API's own words, the pause it asks for.
+pub fn cause(kind: Kind, response: &Response) -> Cause {
+    let mut detail = error_text(&response.body).unwrap_or_default();
+    if kind == Kind::Misconfigured && detail.is_empty() {
+        detail = "check base_url and send_path".to_owned();
+    }
+    Cause::new(kind, detail).with_status(response.status).with_retry_after(retry_after(response))
+}
+
+/// The same outcome for every recipient of the batch.
+pub fn for_all(batch: &Batch, outcome: &Outcome) -> Vec<Outcome> {
+    vec![outcome.clone(); batch.len()]
+}
+
+/// The human words of an error body. Both documented shapes are tried on every answer, since the vendors use either on
+/// any path: `{"errors":[{"message","field"}]}`, `{"detail": "…" | [{"loc","msg"}]}`, and `{"error","message"}`.
+pub fn error_text(body: &[u8]) -> Option<String> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    let text = |v: &Value| v.as_str().map(str::to_owned);
+    if let Some(error) = first_error(&json) {
+        return error.get("message").and_then(text);
+    }
+    if let Some(detail) = json.get("detail") {
+        let first = detail.as_array().and_then(|list| list.first());
+        return match first {
+            Some(item) => Some(format!("{} {}", path_of(item.get("loc")?), item.get("msg")?.as_str()?)),
+            None => text(detail),
+        };
+    }
+    let (code, message) = (json.get("error").and_then(text), json.get("message").and_then(text));
+    match (code, message) {
+        (Some(code), Some(message)) => Some(format!("{code}: {message}")),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The field that the first error of the `errors` shape, or of the `detail` list, is about.
+pub fn error_field(body: &[u8]) -> Option<String> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    match first_error(&json) {
+        Some(error) => error.get("field")?.as_str().map(str::to_owned),
+        None => Some(path_of(json.get("detail")?.as_array()?.first()?.get("loc")?)),
+    }
+}
+
+/// The `error` code of the NexusProMail shape, in lower case.
+pub fn error_code(body: &[u8]) -> Option<String> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    json.get("error")?.as_str().map(str::to_ascii_lowercase)
+}
+
+fn first_error(json: &Value) -> Option<&Value> {
+    json.get("errors")?.as_array()?.first()
+}
+
+/// `["body", "personalizations", 0, "to"]` as `personalizations.0.to`.
+fn path_of(loc: &Value) -> String {
+    let word = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    let words: Vec<String> = loc.as_array().into_iter().flatten().map(word).filter(|w| w != "body").collect();
+    words.join(".")
+}
+
+/// How long the API asks to be left alone: Retry-After as seconds or date (RFC 9110 §10.2.3), else X-RateLimit-Reset as
+/// Unix time (ScaiSend, SendGrid) when the answer is a 429. Nonsense is no pause at all.
+pub fn retry_after(response: &Response) -> Option<Duration> {
+    let value = |name: &str| response.headers.get(name)?.to_str().ok().map(str::trim);
+    let until = |then: SystemTime| then.duration_since(response.received).unwrap_or_default();
+    let pause = match value("retry-after") {
+        Some(text) => match text.parse() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => httpdate::parse_http_date(text).ok().map(until),
+        },
+        None if response.status == 429 => {
+            let reset = value("x-ratelimit-reset")?.parse().ok()?;
+            UNIX_EPOCH.checked_add(Duration::from_secs(reset)).map(until)
+        }
+        None => None,
+    };
+    pause.map(|p| p.min(MAX_RETRY_AFTER))
+}
+
+/// How the body of a 2xx reads (provider reference §3.4).
+pub enum Success {
+    /// A JSON object: look for the id, or for an error inside.
+    Json(Value),
+    /// Nothing, or cut off: the status has said that it was accepted.
+    Bare,
+    /// Something else: a login page, a proxy; almost certainly not the send call.
+    Foreign,
+}
+
+/// Reads the body of a 2xx.
+pub fn success_body(response: &Response) -> Success {
+    match serde_json::from_slice::<Value>(&response.body) {
+        Ok(json) if json.is_object() => Success::Json(json),
+        _ if response.body.trim_ascii().is_empty() || !response.complete => Success::Bare,
+        _ => Success::Foreign,
+    }
+}

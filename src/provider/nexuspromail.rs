@@ -1,0 +1,142 @@
+//! NexusProMail: `POST /v1/transactional/send`, flat, one recipient a call.
+
+use http::Method;
+use serde::Serialize;
+
+use super::answer::{self, Success, cause, error_code, for_all, kind_of_status, success_body};
+use super::{Batch, JsonMailbox, Limits, Payload, Provider, Request, Response, body_of, from_of, subject_of, to_json};
+use crate::message::Message;
+use crate::outcome::{Cause, Kind, Outcome};
+
+/// The pause when a 429 names none (the vendor's own sample: 60 s).
+const DEFAULT_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The API. Its documented fields are `to` (one object), `from`, `subject`, `html`, `text` and `reply_to`; nothing is
+/// known of attachments, Cc, header fields or a raw form, so none of these is ever sent.
+#[derive(Debug)]
+pub struct NexusProMail {
+    url: String,
+}
+
+impl NexusProMail {
+    /// The API at the address of its send call.
+    pub fn new(url: String) -> Self {
+        Self { url }
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    to: JsonMailbox<'a>,
+    from: JsonMailbox<'a>,
+    subject: &'a str,
+    html: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<JsonMailbox<'a>>,
+}
+
+impl Provider for NexusProMail {
+    fn limits(&self) -> Limits {
+        Limits {
+            vendor: "NexusProMail",
+            recipients: 1,
+            shows_recipients: false,
+            attachments: 0,
+            headers: false,
+            reply_to: 1,
+            // Not documented; what its peers take.
+            body: 20 << 20,
+        }
+    }
+
+    fn render(&self, message: &Message, batch: &Batch) -> Result<Request, Cause> {
+        let recipient =
+            batch.recipients().next().ok_or_else(|| Cause::new(Kind::Unexpected, "a batch without a recipient"))?;
+        let text = body_of(message.text.as_ref());
+        // Every sample of the vendor sends `html`; whether a mail may do without is not documented.
+        let made;
+        let html = match body_of(message.html.as_ref()) {
+            Some(html) => html,
+            None => {
+                made = html_from_text(text.unwrap_or_default());
+                &made
+            }
+        };
+        let body = Body {
+            // The samples give `to` no name.
+            to: JsonMailbox { email: recipient.as_str(), name: None },
+            from: from_of(message)?.into(),
+            subject: subject_of(message),
+            html,
+            text,
+            reply_to: message.reply_to.first().map(|m| JsonMailbox { email: m.address.as_str(), name: None }),
+        };
+        Ok(Request {
+            method: Method::POST,
+            url: self.url.clone(),
+            headers: Vec::new(),
+            body: Payload::json(to_json(&body)),
+        })
+    }
+
+    fn classify(&self, batch: &Batch, response: &Response) -> Vec<Outcome> {
+        for_all(batch, &outcome_of(response))
+    }
+}
+
+fn outcome_of(response: &Response) -> Outcome {
+    match response.status {
+        200..=299 => success(response),
+        422 if error_code(&response.body).as_deref() == Some("suppressed") => {
+            Outcome::from_cause(cause(Kind::Suppressed, response))
+        }
+        422 if answer::error_text(&response.body).is_some_and(|t| t.to_ascii_lowercase().contains("to.email")) => {
+            Outcome::from_cause(cause(Kind::BadRecipient, response))
+        }
+        429 => {
+            let mut cause = cause(Kind::Throttled, response);
+            cause.retry_after = cause.retry_after.or(Some(DEFAULT_RETRY_AFTER));
+            Outcome::from_cause(cause)
+        }
+        404 | 405 => Outcome::from_cause(
+            Cause::new(Kind::Misconfigured, "no send call at this address; try send_path = \"/v1/api/send\"")
+                .with_status(response.status),
+        ),
+        status => Outcome::from_cause(cause(kind_of_status(status), response)),
+    }
+}
+
+/// A 2xx: the status is not the result where the body says otherwise.
+fn success(response: &Response) -> Outcome {
+    match success_body(response) {
+        Success::Json(json)
+            if json.get("error").is_some_and(|e| !e.is_null()) || json.get("success") == Some(&false.into()) =>
+        {
+            let suppressed = error_code(&response.body).as_deref() == Some("suppressed");
+            Outcome::from_cause(cause(if suppressed { Kind::Suppressed } else { Kind::BadContent }, response))
+        }
+        Success::Json(json) => {
+            Outcome::Accepted { id: json.get("message_id").and_then(|id| id.as_str()).map(str::to_owned) }
+        }
+        Success::Bare => Outcome::Accepted { id: None },
+        Success::Foreign => Outcome::from_cause(cause(Kind::Misconfigured, response)),
+    }
+}
+
+/// The text as HTML that looks like it: escaped, line ends kept.
+fn html_from_text(text: &str) -> String {
+    let mut html = String::with_capacity(text.len() + text.len() / 8 + 64);
+    html.push_str("<pre style=\"white-space: pre-wrap; font-family: inherit\">");
+    for c in text.chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            c => html.push(c),
+        }
+    }
+    html.push_str("</pre>");
+    html
+}

@@ -1,0 +1,246 @@
+//! The SendGrid v3 shape, `POST /v3/mail/send`: personalizations; dialects ScaiSend and SendGrid.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::answer::{Success, cause, error_field, error_text, for_all, kind_of_status, success_body};
+use super::{Batch, JsonMailbox, Limits, Payload, Provider, Request, Response, body_of, from_of, subject_of, to_json};
+use crate::message::{Attachment, Mailbox, Message};
+use crate::outcome::{Cause, Kind, Outcome};
+
+/// Where the two services differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// ScaiSend: 202 with JSON, at most 10 attachments, 20 MB.
+    ScaiSend,
+    /// SendGrid: 202 without a body and the id in X-Message-Id, 30 MB.
+    SendGrid,
+}
+
+/// The API.
+#[derive(Debug)]
+pub struct SendGrid {
+    url: String,
+    dialect: Dialect,
+}
+
+impl SendGrid {
+    /// The API at the address of its send call.
+    pub fn new(url: String, dialect: Dialect) -> Self {
+        Self { url, dialect }
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    personalizations: Vec<JsonPersonalization<'a>>,
+    from: JsonMailbox<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<JsonMailbox<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reply_to_list: Vec<JsonMailbox<'a>>,
+    subject: &'a str,
+    content: Vec<JsonContent<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<&'a str, String>,
+}
+
+#[derive(Serialize)]
+struct JsonPersonalization<'a> {
+    to: Vec<JsonMailbox<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cc: Vec<JsonMailbox<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonContent<'a> {
+    r#type: &'static str,
+    value: &'a str,
+}
+
+#[derive(Serialize)]
+struct JsonAttachment<'a> {
+    filename: &'a str,
+    r#type: &'a str,
+    disposition: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_id: Option<&'a str>,
+}
+
+impl Provider for SendGrid {
+    fn limits(&self) -> Limits {
+        let (vendor, attachments, body) = match self.dialect {
+            Dialect::ScaiSend => ("ScaiSend", 10, 20 << 20),
+            Dialect::SendGrid => ("SendGrid", usize::MAX, 30 << 20),
+        };
+        Limits { vendor, recipients: 1000, shows_recipients: true, attachments, headers: true, reply_to: 1000, body }
+    }
+
+    fn render(&self, message: &Message, batch: &Batch) -> Result<Request, Cause> {
+        let (reply_to, reply_to_list) = match message.reply_to.as_slice() {
+            [] => (None, Vec::new()),
+            [one] => (Some(one.into()), Vec::new()),
+            several => (None, several.iter().map(JsonMailbox::from).collect()),
+        };
+        let body = Body {
+            personalizations: batch
+                .personalizations
+                .iter()
+                .map(|group| JsonPersonalization { to: self.mailboxes(&group.to), cc: self.mailboxes(&group.cc) })
+                .collect(),
+            from: from_of(message)?.into(),
+            reply_to,
+            reply_to_list,
+            subject: subject_of(message),
+            content: content_of(message),
+            headers: headers_of(message),
+        };
+        let body = Payload::with_attachments(to_json(&body), &message.attachments, |a| to_json(&describe(a)));
+        Ok(Request { method: Method::POST, url: self.url.clone(), headers: Vec::new(), body })
+    }
+
+    fn classify(&self, batch: &Batch, response: &Response) -> Vec<Outcome> {
+        match response.status {
+            200..=299 => self.success(batch, response),
+            400 | 422 => refused_fields(batch, response),
+            401 | 403 => for_all(batch, &Outcome::from_cause(cause(split_credentials(response), response))),
+            status => for_all(batch, &Outcome::from_cause(cause(kind_of_status(status), response))),
+        }
+    }
+}
+
+impl SendGrid {
+    /// SendGrid refuses `;` and `,` in the names of recipients; a name is decoration, so they become blanks.
+    fn mailboxes<'a>(&self, list: &'a [Mailbox]) -> Vec<JsonMailbox<'a>> {
+        let mut mailboxes: Vec<JsonMailbox> = list.iter().map(JsonMailbox::from).collect();
+        if self.dialect == Dialect::SendGrid {
+            for mailbox in &mut mailboxes {
+                mailbox.name = mailbox.name.filter(|name| !name.contains([';', ',']));
+            }
+        }
+        mailboxes
+    }
+
+    /// 202: the ids, one a personalization, in the order of the request.
+    fn success(&self, batch: &Batch, response: &Response) -> Vec<Outcome> {
+        let header = response.headers.get("x-message-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let json = match success_body(response) {
+            Success::Foreign => return for_all(batch, &Outcome::from_cause(cause(Kind::Misconfigured, response))),
+            Success::Bare => return for_all(batch, &Outcome::Accepted { id: header }),
+            Success::Json(json) => json,
+        };
+        if json.get("errors").and_then(Value::as_array).is_some_and(|e| !e.is_empty()) {
+            return refused_fields(batch, response);
+        }
+        let text = |id: Option<&Value>| id.and_then(Value::as_str).map(str::to_owned);
+        let single = text(json.get("message_id")).or(header);
+        let id_of = |n: usize| text(json.get("message_ids").and_then(|ids| ids.get(n))).or_else(|| single.clone());
+        let groups = batch.personalizations.iter().enumerate();
+        groups
+            .flat_map(|(n, group)| group.mailboxes().map(move |_| n))
+            .map(|n| Outcome::Accepted { id: id_of(n) })
+            .collect()
+    }
+}
+
+/// text/plain first, then text/html. A mail without a body gets a blank: the API refuses an empty list and empty values.
+fn content_of(message: &Message) -> Vec<JsonContent<'_>> {
+    let text = body_of(message.text.as_ref()).map(|value| JsonContent { r#type: "text/plain", value });
+    let html = body_of(message.html.as_ref()).map(|value| JsonContent { r#type: "text/html", value });
+    let mut content: Vec<JsonContent> = text.into_iter().chain(html).collect();
+    if content.is_empty() {
+        content.push(JsonContent { r#type: "text/plain", value: " " });
+    }
+    content
+}
+
+/// The header fields as an object. A field that occurs more than once is joined by a comma, which is what RFC 9110-style
+/// lists and List-* fields mean; JSON has no repeated names.
+fn headers_of(message: &Message) -> BTreeMap<&str, String> {
+    let mut headers: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in &message.headers {
+        let known = headers.keys().find(|k| k.eq_ignore_ascii_case(name)).copied();
+        let slot = headers.entry(known.unwrap_or(name)).or_default();
+        if !slot.is_empty() {
+            slot.push_str(", ");
+        }
+        slot.push_str(value);
+    }
+    headers
+}
+
+fn describe(attachment: &Attachment) -> JsonAttachment<'_> {
+    // `inline` needs a content id (ScaiSend); without one it can only be an attachment.
+    let inline = attachment.inline && attachment.content_id.is_some();
+    JsonAttachment {
+        filename: &attachment.filename,
+        r#type: &attachment.content_type,
+        disposition: if inline { "inline" } else { "attachment" },
+        content_id: attachment.content_id.as_deref(),
+    }
+}
+
+/// 400 and 422: whose fault it is stands in the field's path. A refused recipient spoils the request for the others,
+/// which were not sent and can go without it.
+fn refused_fields(batch: &Batch, response: &Response) -> Vec<Outcome> {
+    let field = error_field(&response.body).unwrap_or_default();
+    let words = error_text(&response.body).unwrap_or_default().to_ascii_lowercase();
+    let guilty = guilty_recipient(batch, &field);
+    let kind = if words.contains("suppress") {
+        Kind::Suppressed
+    } else if field.starts_with("from") {
+        Kind::BadSender
+    } else if guilty.is_some() {
+        Kind::BadRecipient
+    } else {
+        Kind::BadContent
+    };
+    let refused = Outcome::from_cause(cause(kind, response));
+    match guilty {
+        Some(guilty) if batch.len() > 1 => {
+            let spared = Cause::new(Kind::Unsent, "another recipient of the same request was refused")
+                .with_status(response.status);
+            let verdict = |n: usize| if n == guilty { refused.clone() } else { Outcome::from_cause(spared.clone()) };
+            (0..batch.len()).map(verdict).collect()
+        }
+        _ => for_all(batch, &refused),
+    }
+}
+
+/// The place in [`Batch::recipients`] that `personalizations.N.to.M.email` points at.
+fn guilty_recipient(batch: &Batch, field: &str) -> Option<usize> {
+    let field = field.replace('[', ".").replace(']', "");
+    let mut path = field.split('.');
+    if path.next() != Some("personalizations") {
+        return None;
+    }
+    let group: usize = path.next()?.parse().ok()?;
+    let list = path.next()?;
+    let place: usize = path.next()?.parse().ok()?;
+    let before: usize = batch.personalizations.iter().take(group).map(|g| g.mailboxes().count()).sum();
+    let this = batch.personalizations.get(group)?;
+    match list {
+        "to" if place < this.to.len() => Some(before + place),
+        "cc" if place < this.cc.len() => Some(before + this.to.len() + place),
+        _ => None,
+    }
+}
+
+/// 401 and 403 are told apart by their words: an unverified sender domain or identity is the sender's, credits are the
+/// account's, the rest is the key's.
+fn split_credentials(response: &Response) -> Kind {
+    let words = error_text(&response.body).unwrap_or_default().to_ascii_lowercase();
+    if words.contains("credit") {
+        Kind::Quota
+    } else if response.status == 403
+        && words.contains("verif")
+        && (words.contains("domain") || words.contains("sender"))
+    {
+        Kind::BadSender
+    } else {
+        Kind::Credentials
+    }
+}
