@@ -98,3 +98,15 @@ impl Content {
         std::iter::once(self.encoded.clone())
     }
 }
+
+/// Malformed.
+#[derive(Debug, thiserror::Error)]
+#[error("malformed")]
+pub struct Malformed;
+
+impl Message {
+    /// Parses.
+    pub fn parse(raw: Bytes) -> Result<Self, Malformed> {
+        Ok(Self { raw, ..Self::default() })
+    }
+}

@@ -30,8 +30,8 @@ pub struct OutcomeLabel {
 pub struct RequestLabel {
     /// The account.
     pub account: String,
-    /// The HTTP status, or `not-sent`, `lost`.
-    pub status: String,
+    /// The HTTP status; 0 when there was no answer.
+    pub status: u16,
 }
 
 /// Label of an account.

@@ -172,17 +172,18 @@ pub struct Verdict {
 
 /// Many verdicts, one reply (RFC 5321 §3.3: there is one reply after the dot): any deferred gives 4yz; else any accepted
 /// gives 250; else the first rejection speaks. The order of the verdicts matters for the wording only. `account` names
-/// who answered, `id` the transaction.
-pub fn settle(verdicts: &[Verdict], account: &str, id: TransactionId) -> Reply {
+/// who answered, `id` the transaction. `strict`: a rejection outweighs acceptance (`partial_failure = "reject"`).
+pub fn settle(verdicts: &[Verdict], account: &str, id: TransactionId, strict: bool) -> Reply {
     let accepted = verdicts.iter().filter(|v| matches!(v.outcome, Outcome::Accepted { .. })).count();
     let first = |pick: fn(&Outcome) -> bool| verdicts.iter().find(|v| pick(&v.outcome));
     if let Some(deferred) = first(|o| matches!(o, Outcome::Deferred(_))) {
         return refusal(deferred, verdicts.len(), account, id);
     }
-    if accepted > 0 {
+    let rejected = first(|o| matches!(o, Outcome::Rejected(_)));
+    if accepted > 0 && !(strict && rejected.is_some()) {
         return acceptance(verdicts, accepted, id);
     }
-    match verdicts.first() {
+    match rejected {
         Some(rejected) => refusal(rejected, verdicts.len(), account, id),
         None => fault("no recipient was left to settle", id),
     }

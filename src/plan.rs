@@ -6,7 +6,24 @@ use crate::address::Address;
 use crate::config::Fanout;
 use crate::envelope::Envelope;
 use crate::message::{Loss, Mailbox, Message};
+use crate::outcome::{Cause, Kind};
 use crate::provider::{Batch, Limits, Personalization};
+
+/// Header fields that tell which program made the mail, and nothing that its reader misses. They go along where the API
+/// has a field for headers; where it has none, leaving them out is no loss, or hardly any mail could be sent at all.
+const ABOUT_THE_SOFTWARE: &[&str] = &[
+    "x-mailer",
+    "user-agent",
+    "x-mimeole",
+    "x-originating-ip",
+    "x-php-originating-script",
+    "x-php-script",
+    "x-msmail-priority",
+    "x-virus-scanned",
+    "thread-index",
+    "content-language",
+    "accept-language",
+];
 
 /// How the recipients of one transaction are spread over requests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -121,7 +138,10 @@ fn losses(envelope: &Envelope, message: &Message, limits: &Limits, together: boo
     }
     if !limits.headers {
         let mut named = HashSet::new();
-        let fields = message.headers.iter().filter(|(name, _)| named.insert(name.to_ascii_lowercase()));
+        let fields = message.headers.iter().filter(|(name, _)| {
+            let name = name.to_ascii_lowercase();
+            !ABOUT_THE_SOFTWARE.contains(&name.as_str()) && named.insert(name)
+        });
         fields.for_each(|(name, _)| lose(format!("header {name}")));
     }
     if message.reply_to.len() > limits.reply_to {
@@ -132,4 +152,24 @@ fn losses(envelope: &Envelope, message: &Message, limits: &Limits, together: boo
         lose(format!("To and Cc of {visible} recipients (each would see only itself)"));
     }
     losses
+}
+
+/// The refusal that names every loss (`unsupported = "refuse"`).
+pub fn refusal(losses: &[Loss], limits: &Limits) -> Cause {
+    let what: Vec<&str> = losses.iter().map(|loss| loss.what.as_str()).collect();
+    Cause::new(
+        Kind::Unsupported,
+        format!("{} has no place for {}; unsupported = \"degrade\" sends without", limits.vendor, what.join(", ")),
+    )
+}
+
+/// The message without what the API has no field for (`unsupported = "degrade"`).
+pub fn degraded(mut message: Message, limits: &Limits) -> Message {
+    message.attachments.retain(|a| a.content.base64_len() > 0);
+    message.attachments.truncate(limits.attachments);
+    message.reply_to.truncate(limits.reply_to);
+    if !limits.headers {
+        message.headers.clear();
+    }
+    message
 }

@@ -1,1 +1,397 @@
-//! The layers of the configuration.
+//! Where configuration values come from: defaults, file, environment, flags; and every mistake with its source.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Source};
+use serde_json::Value as Json;
+
+use super::{Config, ProviderKind, rules};
+
+/// The lowest layer, and the manual.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+/// The file that is read when no other is named and it is there.
+pub const SYSTEM_FILE: &str = "/etc/sidepost/sidepost.toml";
+const PREFIX: &str = "SIDEPOST_";
+
+/// What the layers above the defaults are made from.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    /// A configuration file.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub environment: Vec<(String, String)>,
+    /// `--set KEY=VALUE`.
+    pub flags: Vec<String>,
+}
+
+/// A valid configuration, and the origin of each value.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    /// `key`, value as TOML (secrets hidden), origin; for `check`.
+    pub effective: Vec<(String, String, String)>,
+}
+
+/// One mistake: which key, what is wrong and what to do, and where the value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key's path, or the file.
+    pub key: String,
+    /// A sentence with the fix.
+    pub message: String,
+    /// Where the value came from; empty when nothing was given.
+    pub origin: String,
+}
+
+impl Problem {
+    /// A problem whose origin is filled in later.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key: key.into(), message: message.into(), origin: String::new() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)?;
+        if self.origin.is_empty() { Ok(()) } else { write!(f, " (from {})", self.origin) }
+    }
+}
+
+impl Layers {
+    /// The layers of this process: its environment, and the file that is named or lies at its usual place.
+    pub fn of_process(file: Option<PathBuf>, flags: Vec<String>) -> Self {
+        let environment: Vec<(String, String)> = std::env::vars().collect();
+        let named =
+            || environment.iter().find(|(name, _)| name == "SIDEPOST_CONFIG").map(|(_, path)| PathBuf::from(path));
+        let usual = || Some(PathBuf::from(SYSTEM_FILE)).filter(|path| path.exists());
+        let file = file.or_else(named).or_else(usual);
+        Self { file, environment, flags }
+    }
+
+    /// Reads everything, or reports every mistake at once.
+    ///
+    /// # Errors
+    /// All problems found, none of them fatal for the search for others.
+    pub fn load(&self) -> Result<Loaded, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let figment = self.merge(&mut problems);
+        let mut tree: Json = match figment.extract() {
+            Ok(tree) => tree,
+            Err(error) => {
+                return Err(error.into_iter().map(|e| Problem::new(e.path.join("."), e.kind.to_string())).collect());
+            }
+        };
+        inherit_provider_defaults(&mut tree);
+        read_secret_files(&mut tree, &mut problems);
+        let config = decode(&mut tree, &mut problems);
+        if let Some(config) = &config {
+            problems.extend(rules::check(config));
+        }
+        for problem in problems.iter_mut().filter(|p| p.origin.is_empty()) {
+            problem.origin = origin(&figment, &problem.key).unwrap_or_default();
+        }
+        match config {
+            Some(config) if problems.is_empty() => Ok(Loaded { config, effective: effective(&tree, &figment) }),
+            _ => Err(problems),
+        }
+    }
+
+    fn merge(&self, problems: &mut Vec<Problem>) -> Figment {
+        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        if let Some(path) = &self.file {
+            match read_file(path) {
+                Ok(file) => figment = figment.merge(file),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let defaults = defaults();
+        let settings = self.environment.iter().filter_map(|(name, value)| {
+            let path = name.strip_prefix(PREFIX).filter(|rest| rest.contains("__"))?;
+            Some((path.to_ascii_lowercase().replace("__", "."), value, format!("environment variable {name}")))
+        });
+        for (path, value, origin) in settings {
+            figment = figment.merge(One::new(&path, value, origin, &defaults));
+        }
+        for flag in &self.flags {
+            match flag.split_once('=') {
+                Some((path, value)) => {
+                    figment = figment.merge(One::new(path, value, format!("--set {path}"), &defaults))
+                }
+                None => problems
+                    .push(Problem::new("--set", format!("{flag:?} has no '='; write --set smtp.max_recipients=50"))),
+            }
+        }
+        self.vendor_variables(figment, &defaults)
+    }
+
+    /// The names of the vendors' own guides. A key goes to the accounts of its kind that have none; without any account
+    /// it makes one.
+    fn vendor_variables(&self, mut figment: Figment, defaults: &Json) -> Figment {
+        let variable = |name: &str| {
+            let found = self.environment.iter().find(|(n, value)| n == name && !value.is_empty());
+            found.map(|(name, value)| (value.clone(), format!("environment variable {name}")))
+        };
+        let providers: Dict = figment.extract_inner("providers").unwrap_or_default();
+        for (kind, prefix) in [(ProviderKind::NexusProMail, "NEXUSPROMAIL"), (ProviderKind::ScaiSend, "SCAISEND")] {
+            let Some((key, key_origin)) = variable(&format!("{prefix}_API_KEY")) else { continue };
+            let mut names = accounts_without_key(&providers, kind);
+            if providers.is_empty() {
+                let path = format!("providers.{}.kind", kind.name());
+                figment = figment.merge(One::new(&path, kind.name(), key_origin.clone(), defaults));
+                names.push(kind.name().to_owned());
+            }
+            for name in names {
+                figment =
+                    figment.merge(One::new(&format!("providers.{name}.api_key"), &key, key_origin.clone(), defaults));
+                if let Some((url, origin)) = variable(&format!("{prefix}_API_URL")) {
+                    figment = figment.merge(One::new(&format!("providers.{name}.base_url"), &url, origin, defaults));
+                }
+            }
+        }
+        let given: String = figment.extract_inner("sender.default").unwrap_or_default();
+        if let (true, Some((email, origin))) = (given.is_empty(), variable("FROM_EMAIL")) {
+            let name = variable("FROM_NAME").map(|(name, _)| name).unwrap_or_default();
+            figment = figment.merge(One::new("sender.default", &format!("{name} <{email}>"), origin, defaults));
+        }
+        figment
+    }
+}
+
+/// The accounts of a kind that name no key themselves.
+fn accounts_without_key(providers: &Dict, kind: ProviderKind) -> Vec<String> {
+    let lacks = |account: &Dict| {
+        account.get("kind").and_then(Value::as_str) == Some(kind.name())
+            && !account.contains_key("api_key")
+            && !account.contains_key("api_key_file")
+    };
+    providers.iter().filter(|(_, v)| v.as_dict().is_some_and(lacks)).map(|(name, _)| name.clone()).collect()
+}
+
+fn read_file(path: &Path) -> Result<figment::providers::Data<Toml>, Problem> {
+    let shown = path.display().to_string();
+    let wrong =
+        |message: String| Problem { key: shown.clone(), message, origin: "the command line or SIDEPOST_CONFIG".into() };
+    let text =
+        std::fs::read_to_string(path).map_err(|e| wrong(format!("the configuration file cannot be read: {e}")))?;
+    text.parse::<toml::Table>().map_err(|e| wrong(format!("not valid TOML: {}", e.to_string().trim())))?;
+    Ok(Toml::file_exact(path))
+}
+
+/// A single value with a name for where it came from: one layer of its own, so that provenance tells which variable.
+struct One {
+    path: String,
+    value: Value,
+    origin: String,
+}
+
+impl One {
+    /// The text takes the type that the defaults have at that path; figment's own reading of environment values would turn
+    /// the key `007` into 7, and print secrets in its errors.
+    fn new(path: &str, text: &str, origin: String, defaults: &Json) -> Self {
+        Self { path: path.to_owned(), value: typed(text, lookup(defaults, &default_path(path))), origin }
+    }
+}
+
+impl figment::Provider for One {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.origin.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let nested = figment::util::nest(&self.path, self.value.clone());
+        Ok(Profile::Default.collect(nested.into_dict().unwrap_or_default()))
+    }
+}
+
+fn typed(text: &str, like: Option<&Json>) -> Value {
+    match like {
+        Some(Json::Number(_)) => text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from),
+        Some(Json::Bool(_)) => text.trim().parse::<bool>().map_or_else(|_| text.into(), Value::from),
+        Some(Json::Array(_)) => {
+            let list = format!("list = {text}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("list"));
+            match list.map(Value::serialize) {
+                Some(Ok(list)) => list,
+                _ => text.split(',').map(|item| Value::from(item.trim())).collect::<Vec<_>>().into(),
+            }
+        }
+        _ => text.into(),
+    }
+}
+
+/// The defaults as a tree.
+pub fn defaults() -> Json {
+    Figment::from(Toml::string(DEFAULTS)).extract().unwrap_or_default()
+}
+
+/// Accounts have their defaults in one place for all.
+fn default_path(path: &str) -> String {
+    match path.strip_prefix("providers.").and_then(|rest| rest.split_once('.')) {
+        Some((_, key)) => format!("provider_defaults.{key}"),
+        None => path.to_owned(),
+    }
+}
+
+fn lookup<'a>(tree: &'a Json, path: &str) -> Option<&'a Json> {
+    path.split('.').try_fold(tree, |node, part| match node {
+        Json::Array(items) => items.get(part.parse::<usize>().ok()?),
+        node => node.get(part),
+    })
+}
+
+fn lookup_mut<'a>(tree: &'a mut Json, path: &str) -> Option<&'a mut Json> {
+    path.split('.').try_fold(tree, |node, part| match node {
+        Json::Array(items) => items.get_mut(part.parse::<usize>().ok()?),
+        node => node.get_mut(part),
+    })
+}
+
+fn accounts(tree: &mut Json) -> impl Iterator<Item = (&String, &mut serde_json::Map<String, Json>)> {
+    let providers = tree.get_mut("providers").and_then(Json::as_object_mut).into_iter().flatten();
+    providers.filter_map(|(name, account)| Some((name, account.as_object_mut()?)))
+}
+
+fn inherit_provider_defaults(tree: &mut Json) {
+    let defaults = tree.get("provider_defaults").and_then(Json::as_object).cloned().unwrap_or_default();
+    for (_, account) in accounts(tree) {
+        for (key, value) in &defaults {
+            account.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+/// `api_key_file` becomes `api_key`: the first line of the file.
+fn read_secret_files(tree: &mut Json, problems: &mut Vec<Problem>) {
+    for (name, account) in accounts(tree) {
+        let Some(Json::String(path)) = account.remove("api_key_file") else { continue };
+        let key = format!("providers.{name}.api_key_file");
+        if account.contains_key("api_key") {
+            problems.push(Problem::new(key, "api_key is given as well; remove one of them"));
+            continue;
+        }
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                account.insert("api_key".into(), text.trim().into());
+            }
+            Err(error) => problems.push(Problem::new(key, format!("{path} cannot be read: {error}"))),
+        }
+    }
+}
+
+/// Decodes the tree as far as it goes: a wrong value is reported and replaced by its default, so that the next one is
+/// found as well.
+fn decode(tree: &mut Json, problems: &mut Vec<Problem>) -> Option<Config> {
+    let defaults = defaults();
+    for (name, account) in accounts(tree) {
+        if !account.contains_key("kind") {
+            let all = ProviderKind::ALL.map(ProviderKind::name).join(", ");
+            problems.push(Problem::new(format!("providers.{name}"), format!("kind is missing; it is one of {all}")));
+            account.insert("kind".into(), ProviderKind::ScaiSend.name().into());
+        }
+    }
+    let mut unknown = BTreeSet::new();
+    let mut decoded = None;
+    for _ in 0..100 {
+        let mut track = serde_path_to_error::Track::new();
+        let deserializer = serde_path_to_error::Deserializer::new(&*tree, &mut track);
+        let result = serde_ignored::deserialize(deserializer, |path| {
+            unknown.insert(path.to_string());
+        });
+        match result {
+            Ok(config) => {
+                decoded = Some(config);
+                break;
+            }
+            Err(error) => {
+                let path = track.path().to_string().replace('[', ".").replace(']', "");
+                let default =
+                    lookup(&defaults, &default_path(&path)).or_else(|| lookup(&defaults, parent(&path))).cloned();
+                problems.push(Problem::new(&path, explain(&path, &error, default.as_ref())));
+                let known = lookup(&defaults, &default_path(&path)).is_some();
+                let is_kind = path.rsplit('.').next() == Some("kind");
+                let place = if known || is_kind { path.as_str() } else { parent(&path) };
+                let fallback = if is_kind { Some(ProviderKind::ScaiSend.name().into()) } else { default };
+                *lookup_mut(tree, place)? = fallback?;
+            }
+        }
+    }
+    unknown.remove("provider_defaults");
+    problems.extend(unknown.iter().map(|path| unknown_key(path, &defaults)));
+    decoded
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('.').map_or(path, |(parent, _)| parent)
+}
+
+/// serde's sentence, with the default as an example of how to write it. Never with the value of a secret.
+fn explain(path: &str, error: &serde_json::Error, default: Option<&Json>) -> String {
+    if path.ends_with("api_key") {
+        return "the key must be a text in quotes".to_owned();
+    }
+    match default {
+        Some(default) => format!("{error}; the default is {default}"),
+        None => error.to_string(),
+    }
+}
+
+fn unknown_key(path: &str, defaults: &Json) -> Problem {
+    let wanted = default_path(path);
+    let mut known = Vec::new();
+    leaves(defaults, "", &mut known);
+    let account = ["kind", "api_key", "api_key_file"].map(|key| format!("provider_defaults.{key}"));
+    let best = known
+        .iter()
+        .map(|(key, _)| key)
+        .chain(&account)
+        .max_by(|a, b| strsim::jaro_winkler(a, &wanted).total_cmp(&strsim::jaro_winkler(b, &wanted)));
+    let hint = best.filter(|key| strsim::jaro_winkler(key, &wanted) > 0.8).map(|key| {
+        match key.strip_prefix("provider_defaults.") {
+            Some(key) if path.starts_with("providers.") => format!("; did you mean {}.{key}?", parent(path)),
+            _ => format!("; did you mean {key}?"),
+        }
+    });
+    Problem::new(path, format!("unknown key{}", hint.unwrap_or_default()))
+}
+
+/// The leaves of a tree with their paths; a list is a leaf.
+fn leaves<'a>(tree: &'a Json, path: &str, found: &mut Vec<(String, &'a Json)>) {
+    match tree {
+        Json::Object(members) => {
+            for (key, value) in members {
+                leaves(value, &if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, found);
+            }
+        }
+        leaf => found.push((path.to_owned(), leaf)),
+    }
+}
+
+fn effective(tree: &Json, figment: &Figment) -> Vec<(String, String, String)> {
+    let mut found = Vec::new();
+    leaves(tree, "", &mut found);
+    let shown =
+        |key: &str, value: &Json| if key.ends_with(".api_key") { "\"********\"".to_owned() } else { value.to_string() };
+    let rows = found.into_iter().filter(|(key, _)| !key.starts_with("provider_defaults."));
+    rows.map(|(key, value)| {
+        (key.clone(), shown(&key, value), origin(figment, &key).unwrap_or_else(|| "default".into()))
+    })
+    .collect()
+}
+
+/// Where the value at `path` came from; for a list item, or for a key that is missing, where its surroundings came from.
+fn origin(figment: &Figment, path: &str) -> Option<String> {
+    let file_form = format!("{path}_file");
+    let inherited = default_path(path);
+    let metadata = [path, &file_form, &inherited, parent(path)].into_iter().find_map(|p| figment.find_metadata(p))?;
+    match &metadata.source {
+        Some(Source::File(file)) => Some(file.display().to_string()),
+        _ if metadata.name.starts_with("environment") || metadata.name.starts_with("--set") => {
+            Some(metadata.name.to_string())
+        }
+        _ => None,
+    }
+}

@@ -1,6 +1,7 @@
 //! Configuration: its sections as types. Where the values come from is `layers.rs`; how they are written, `values.rs`.
 
 pub mod layers;
+pub mod rules;
 pub mod values;
 
 use std::collections::BTreeMap;
@@ -80,6 +81,8 @@ pub struct Provider {
     /// Longest pause a Retry-After can impose on the account.
     #[serde(with = "duration")]
     pub max_hold_off: Duration,
+    /// A PEM file with further certificate authorities to trust, for self-hosted APIs; empty means none.
+    pub ca_file: String,
     /// How long an open breaker waits before it lets one request try.
     #[serde(with = "duration")]
     pub probe_interval: Duration,

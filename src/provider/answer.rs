@@ -8,7 +8,7 @@ use super::{Batch, Response};
 use crate::outcome::{Cause, Kind, Outcome};
 
 /// Longest pause believed; also what keeps nonsense from stopping an account for a year.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// The kind that a status stands for where the provider has no rule of its own (provider reference §3.2, rows 6–30).
 /// Success is not decided here.
@@ -34,7 +34,7 @@ pub fn kind_of_status(status: u16) -> Kind {
 pub fn cause(kind: Kind, response: &Response) -> Cause {
     let mut detail = error_text(&response.body).unwrap_or_default();
     if kind == Kind::Misconfigured && detail.is_empty() {
-        detail = "check base_url and send_path".to_owned();
+        detail.push_str("check base_url and send_path");
     }
     Cause::new(kind, detail).with_status(response.status).with_retry_after(retry_after(response))
 }

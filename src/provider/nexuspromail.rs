@@ -1,5 +1,7 @@
 //! NexusProMail: `POST /v1/transactional/send`, flat, one recipient a call.
 
+use std::time::Duration;
+
 use http::Method;
 use serde::Serialize;
 
@@ -9,7 +11,7 @@ use crate::message::Message;
 use crate::outcome::{Cause, Kind, Outcome};
 
 /// The pause when a 429 names none (the vendor's own sample: 60 s).
-const DEFAULT_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// The API. Its documented fields are `to` (one object), `from`, `subject`, `html`, `text` and `reply_to`; nothing is
 /// known of attachments, Cc, header fields or a raw form, so none of these is ever sent.
@@ -57,12 +59,11 @@ impl Provider for NexusProMail {
         let text = body_of(message.text.as_ref());
         // Every sample of the vendor sends `html`; whether a mail may do without is not documented.
         let made;
-        let html = match body_of(message.html.as_ref()) {
-            Some(html) => html,
-            None => {
-                made = html_from_text(text.unwrap_or_default());
-                &made
-            }
+        let html = if let Some(html) = body_of(message.html.as_ref()) {
+            html
+        } else {
+            made = html_from_text(text.unwrap_or_default());
+            &made
         };
         let body = Body {
             // The samples give `to` no name.

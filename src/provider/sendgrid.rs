@@ -104,7 +104,7 @@ impl Provider for SendGrid {
 
     fn classify(&self, batch: &Batch, response: &Response) -> Vec<Outcome> {
         match response.status {
-            200..=299 => self.success(batch, response),
+            200..=299 => success(batch, response),
             400 | 422 => refused_fields(batch, response),
             401 | 403 => for_all(batch, &Outcome::from_cause(cause(split_credentials(response), response))),
             status => for_all(batch, &Outcome::from_cause(cause(kind_of_status(status), response))),
@@ -123,27 +123,27 @@ impl SendGrid {
         }
         mailboxes
     }
+}
 
-    /// 202: the ids, one a personalization, in the order of the request.
-    fn success(&self, batch: &Batch, response: &Response) -> Vec<Outcome> {
-        let header = response.headers.get("x-message-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-        let json = match success_body(response) {
-            Success::Foreign => return for_all(batch, &Outcome::from_cause(cause(Kind::Misconfigured, response))),
-            Success::Bare => return for_all(batch, &Outcome::Accepted { id: header }),
-            Success::Json(json) => json,
-        };
-        if json.get("errors").and_then(Value::as_array).is_some_and(|e| !e.is_empty()) {
-            return refused_fields(batch, response);
-        }
-        let text = |id: Option<&Value>| id.and_then(Value::as_str).map(str::to_owned);
-        let single = text(json.get("message_id")).or(header);
-        let id_of = |n: usize| text(json.get("message_ids").and_then(|ids| ids.get(n))).or_else(|| single.clone());
-        let groups = batch.personalizations.iter().enumerate();
-        groups
-            .flat_map(|(n, group)| group.mailboxes().map(move |_| n))
-            .map(|n| Outcome::Accepted { id: id_of(n) })
-            .collect()
+/// 202: the ids, one a personalization, in the order of the request.
+fn success(batch: &Batch, response: &Response) -> Vec<Outcome> {
+    let header = response.headers.get("x-message-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let json = match success_body(response) {
+        Success::Foreign => return for_all(batch, &Outcome::from_cause(cause(Kind::Misconfigured, response))),
+        Success::Bare => return for_all(batch, &Outcome::Accepted { id: header }),
+        Success::Json(json) => json,
+    };
+    if json.get("errors").and_then(Value::as_array).is_some_and(|e| !e.is_empty()) {
+        return refused_fields(batch, response);
     }
+    let text = |id: Option<&Value>| id.and_then(Value::as_str).map(str::to_owned);
+    let single = text(json.get("message_id")).or(header);
+    let id_of = |n: usize| text(json.get("message_ids").and_then(|ids| ids.get(n))).or_else(|| single.clone());
+    let groups = batch.personalizations.iter().enumerate();
+    groups
+        .flat_map(|(n, group)| group.mailboxes().map(move |_| n))
+        .map(|n| Outcome::Accepted { id: id_of(n) })
+        .collect()
 }
 
 /// text/plain first, then text/html. A mail without a body gets a blank: the API refuses an empty list and empty values.

@@ -1,13 +1,43 @@
-//! From a finished transaction to outcomes: parse, plan, send the batches, settle.
+//! From a finished transaction to its reply: parse, plan, send the batches, settle.
+
+pub mod account;
+pub mod breaker;
+pub mod http;
+pub mod journal;
+pub mod limiter;
+pub mod retry;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use crate::address::Address;
-use crate::envelope::Transaction;
+use crate::config::{Delivery, PartialFailure, Unsupported};
+use crate::envelope::{Envelope, Transaction};
+use crate::message::Message;
+use crate::metrics::{ClassLabel, Metrics, OutcomeLabel};
+use crate::outcome::{Cause, Kind, Outcome, Verdict, early_refusal, settle};
+use crate::plan::plan;
+use crate::provider::Batch;
 use crate::reply::Reply;
+use crate::sender::SenderPolicy;
+use account::{Account, Delivered};
+use journal::{Entry, Journal};
 
-/// The relay.
-pub struct Relay {}
+/// Requests of one transaction that are under way at a time.
+const FAN_OUT: usize = 16;
+
+/// The relay: one account and the policies around it.
+pub struct Relay {
+    account: Arc<Account>,
+    sender: SenderPolicy,
+    deadline: Duration,
+    partial_failure: PartialFailure,
+    journal: Journal,
+    metrics: Arc<Metrics>,
+}
 
 /// What to tell the client.
 #[derive(Debug)]
@@ -19,20 +49,114 @@ pub struct Settled {
 }
 
 impl Relay {
+    /// A relay that sends everything through one account.
+    pub fn new(
+        account: Arc<Account>,
+        sender: SenderPolicy,
+        delivery: &Delivery,
+        journal: Journal,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
+        Self { account, sender, deadline, partial_failure, journal, metrics }
+    }
+
     /// Asked at MAIL: the refusal, if no mail can be taken now (breaker open, hold-off past the deadline), so that the
     /// client need not upload the body.
+    ///
+    /// # Errors
+    /// The reply to MAIL.
     pub fn admit(&self) -> Result<(), Reply> {
-        Ok(())
+        let admitted = self.account.admit(Instant::now() + self.deadline);
+        admitted.map_err(|cause| early_refusal(&cause, self.account.name()))
     }
 
-    /// The largest message in octets that the routed provider takes.
+    /// The largest message in octets that the account takes.
     pub fn max_message_size(&self) -> usize {
-        usize::MAX
+        self.account.limits().body
     }
 
-    /// Relays one transaction; returns before the deadline.
+    /// Relays one transaction; returns before the deadline, which starts now: at the end of data.
     pub async fn submit(self: Arc<Self>, transaction: Transaction) -> Settled {
-        let _ = transaction;
-        std::future::pending().await
+        let begun = Instant::now();
+        let delivered = match self.prepare(&transaction) {
+            Ok((message, batches)) => self.deliver(&message, batches, begun + self.deadline).await,
+            Err(cause) => all(&transaction.envelope, &Outcome::from_cause(cause)),
+        };
+        let verdicts = in_envelope_order(&transaction.envelope, delivered.verdicts);
+        let strict = self.partial_failure == PartialFailure::Reject;
+        let reply = settle(&verdicts, self.account.name(), transaction.id, strict);
+        self.count(&reply, &verdicts, begun.elapsed());
+        self.journal.write(&Entry {
+            transaction: &transaction,
+            account: self.account.name(),
+            verdicts: &verdicts,
+            attempts: delivered.attempts,
+            status: delivered.status,
+            reply: &reply,
+            took: begun.elapsed(),
+        });
+        Settled { reply, each: Vec::new() }
     }
+
+    /// Everything before the first request: the message, and who gets it by which one.
+    fn prepare(&self, transaction: &Transaction) -> Result<(Message, Vec<Batch>), Cause> {
+        let mut message =
+            Message::parse(transaction.data.clone()).map_err(|e| Cause::new(Kind::BadContent, e.to_string()))?;
+        self.sender.apply(&mut message, transaction.envelope.reverse_path.as_ref())?;
+        let limits = self.account.limits();
+        let plan = plan(&transaction.envelope, &message, limits, self.account.fanout());
+        match (plan.losses.is_empty(), self.account.unsupported()) {
+            (true, _) => {}
+            (false, Unsupported::Refuse) => return Err(crate::plan::refusal(&plan.losses, limits)),
+            (false, Unsupported::Degrade) => {
+                self.metrics.losses.inc_by(plan.losses.len() as u64);
+                self.journal.losses(transaction, &plan.losses);
+                message = crate::plan::degraded(message, limits);
+            }
+        }
+        Ok((message, plan.batches))
+    }
+
+    /// All batches, a few at a time. After a refusal that concerns the account the breaker stops the rest.
+    async fn deliver(&self, message: &Message, batches: Vec<Batch>, deadline: Instant) -> Delivered {
+        let mut whole = Delivered { verdicts: Vec::new(), attempts: 0, status: None };
+        let account = &self.account;
+        let sending = batches.into_iter().map(|batch| account.deliver(message, batch, deadline));
+        let mut sending = futures_util::stream::iter(sending).buffer_unordered(FAN_OUT);
+        while let Some(delivered) = sending.next().await {
+            whole.verdicts.extend(delivered.verdicts);
+            whole.attempts += delivered.attempts;
+            whole.status = delivered.status.or(whole.status);
+        }
+        whole
+    }
+
+    fn count(&self, reply: &Reply, verdicts: &[Verdict], took: Duration) {
+        self.metrics.reply_seconds.observe(took.as_secs_f64());
+        self.metrics.transactions.get_or_create(&ClassLabel { class: reply.class() }).inc();
+        for verdict in verdicts {
+            let label = OutcomeLabel { account: self.account.name().to_owned(), outcome: verdict.outcome.word() };
+            self.metrics.recipients.get_or_create(&label).inc();
+        }
+    }
+}
+
+/// The same outcome for everybody.
+fn all(envelope: &Envelope, outcome: &Outcome) -> Delivered {
+    let verdict = |recipient: &Address| Verdict { recipient: recipient.clone(), outcome: outcome.clone() };
+    Delivered { verdicts: envelope.recipients.iter().map(verdict).collect(), attempts: 0, status: None }
+}
+
+/// One verdict for each recipient, in the order of RCPT. A recipient without a verdict would be a bug, and is told to
+/// come again rather than counted as accepted.
+fn in_envelope_order(envelope: &Envelope, mut verdicts: Vec<Verdict>) -> Vec<Verdict> {
+    let mut take = |recipient: &Address| match verdicts.iter().position(|v| v.recipient == *recipient) {
+        Some(place) => verdicts.swap_remove(place),
+        None => Verdict {
+            recipient: recipient.clone(),
+            outcome: Outcome::from_cause(Cause::new(Kind::Unexpected, "the recipient was left out")),
+        },
+    };
+    envelope.recipients.iter().map(&mut take).collect()
 }

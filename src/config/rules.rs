@@ -1,0 +1,151 @@
+//! What a configuration must obey beyond the types of its values.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::layers::Problem;
+use super::values::Listen;
+use super::{Config, Fanout, Provider, ProviderKind};
+use crate::sender::SenderPolicy;
+
+/// Every rule broken, with the fix.
+pub fn check(config: &Config) -> Vec<Problem> {
+    let mut problems = relay_rules(config);
+    problems.extend(time_rules(config));
+    problems.extend(account_rules(config));
+    if let Err(message) = SenderPolicy::new(&config.sender.default) {
+        problems.push(Problem::new("sender.default", message));
+    }
+    problems
+}
+
+/// No open relay by accident (DESIGN promise 7).
+fn relay_rules(config: &Config) -> Vec<Problem> {
+    let smtp = &config.smtp;
+    let mut problems = Vec::new();
+    if smtp.listen.is_empty() {
+        problems.push(Problem::new("smtp.listen", "no listener; give at least one, like \"smtp://127.0.0.1:2525\""));
+    }
+    for net in smtp.allow.iter().filter(|net| is_internet(net)) {
+        problems.push(Problem::new(
+            "smtp.allow",
+            format!("{net} is most of the internet: this would be an open relay; list your clients' networks, like \"10.0.0.0/8\""),
+        ));
+    }
+    let Some(exposed) = smtp.listen.iter().map(|Listen::Smtp(address)| address).find(|a| !a.ip().is_loopback()) else {
+        return problems;
+    };
+    if smtp.allow.iter().all(|net| net.network().is_loopback()) {
+        problems.push(Problem::new(
+            "smtp.listen",
+            format!("{exposed} can be reached from outside, but smtp.allow admits loopback only; add the networks of your clients to smtp.allow, like \"10.0.0.0/8\", or listen on 127.0.0.1"),
+        ));
+    }
+    if smtp.max_recipients == 0 || smtp.max_connections == 0 || smtp.max_connections_per_client == 0 {
+        problems.push(Problem::new(
+            "smtp",
+            "max_recipients, max_connections and max_connections_per_client must be at least 1",
+        ));
+    }
+    problems
+}
+
+/// A network too wide to be somebody's own: no private IPv4 range is wider than /8, the IPv6 one is /7 (RFC 4193).
+fn is_internet(net: &IpNet) -> bool {
+    match net {
+        IpNet::V4(net) => net.prefix_len() < 8,
+        IpNet::V6(net) => net.prefix_len() < 7,
+    }
+}
+
+/// attempt ≤ deadline < drain.
+fn time_rules(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let delivery = &config.delivery;
+    if delivery.drain <= delivery.deadline {
+        problems.push(Problem::new(
+            "delivery.drain",
+            "must be longer than delivery.deadline, or a stop cuts running mails off",
+        ));
+    }
+    if delivery.max_attempts == 0 {
+        problems.push(Problem::new("delivery.max_attempts", "must be at least 1"));
+    }
+    for (name, account) in &config.providers {
+        if account.attempt_timeout > delivery.deadline {
+            problems.push(Problem::new(
+                format!("providers.{name}.attempt_timeout"),
+                "must not be longer than delivery.deadline, or no attempt can ever begin",
+            ));
+        }
+    }
+    problems
+}
+
+fn account_rules(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    match config.providers.len() {
+        0 => problems.push(Problem::new(
+            "providers",
+            "no account; set NEXUSPROMAIL_API_KEY or SCAISEND_API_KEY, or write [providers.main] with kind and api_key_file; `sidepost sandbox` needs none",
+        )),
+        1 => {}
+        _ => {
+            let names: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+            problems.push(Problem::new(
+                "providers",
+                format!("{} are configured, and this version uses exactly one; remove the others (or unset their variables)", names.join(" and ")),
+            ));
+        }
+    }
+    for (name, account) in &config.providers {
+        problems.extend(rules_of_account(name, account));
+    }
+    problems
+}
+
+fn rules_of_account(name: &str, account: &Provider) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut wrong =
+        |key: &str, message: String| problems.push(Problem::new(format!("providers.{name}.{key}"), message));
+    match &account.api_key {
+        None => wrong("api_key", "no key; give api_key_file (a file with the key in it) or api_key".to_owned()),
+        Some(key) if key.expose().is_empty() => wrong("api_key", "the key is empty".to_owned()),
+        Some(key) if key.expose().contains(|c: char| !c.is_ascii_graphic()) => {
+            wrong("api_key", "the key holds blanks or characters outside ASCII; is it the right file?".to_owned());
+        }
+        Some(_) => {}
+    }
+    if account.burst == 0 || account.max_in_flight == 0 {
+        wrong("burst", "burst and max_in_flight must be at least 1".to_owned());
+    }
+    if account.kind == ProviderKind::NexusProMail && account.fanout == Fanout::Single {
+        wrong("fanout", "NexusProMail takes one recipient a call; use \"auto\"".to_owned());
+    }
+    if let Err(message) = check_url(&account.base_url) {
+        wrong("base_url", message);
+    }
+    problems
+}
+
+/// https, or http to this machine: a key must not cross a network in the clear.
+fn check_url(url: &str) -> Result<(), String> {
+    if url.is_empty() {
+        return Ok(());
+    }
+    let uri: http::Uri = url.parse().map_err(|_| format!("{url:?} is not a URL like \"https://api.example.com\""))?;
+    let host = uri.host().unwrap_or_default();
+    let loopback = host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || host.parse::<SocketAddr>().is_ok_and(|a| a.ip().is_loopback());
+    match uri.scheme_str() {
+        Some("https") => Ok(()),
+        Some("http") if loopback => Ok(()),
+        Some("http") => {
+            Err("http:// would send the key in the clear; use https:// (http:// is for loopback addresses only)"
+                .to_owned())
+        }
+        _ => Err(format!("{url:?} is not a URL like \"https://api.example.com\"")),
+    }
+}

@@ -1,0 +1,293 @@
+//! One configured API account: its provider, credential, limiter, breaker and concurrency.
+
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tracing::{error, info, warn};
+
+use super::breaker::{Breaker, Change, Pass};
+use super::http::{Transport, TransportError};
+use super::limiter::Limiter;
+use super::retry::RetryPolicy;
+use crate::address::Address;
+use crate::config::{Ambiguous, Delivery, Fanout, Provider as Settings, Unsupported};
+use crate::message::Message;
+use crate::metrics::{AccountLabel, Metrics, RequestLabel};
+use crate::outcome::{Cause, Kind, Outcome, Retry, Verdict};
+use crate::provider::{self, Batch, Limits, Provider, Request};
+
+/// One account.
+pub struct Account {
+    name: String,
+    provider: Box<dyn Provider>,
+    limits: Limits,
+    fanout: Fanout,
+    unsupported: Unsupported,
+    ambiguous: Ambiguous,
+    transport: Arc<dyn Transport>,
+    limiter: Limiter,
+    in_flight: Semaphore,
+    breaker: Mutex<Breaker>,
+    retry: RetryPolicy,
+    metrics: Arc<Metrics>,
+}
+
+/// What became of one batch.
+#[derive(Debug)]
+pub struct Delivered {
+    /// One verdict for each recipient of the batch.
+    pub verdicts: Vec<Verdict>,
+    /// Requests made.
+    pub attempts: u32,
+    /// The last HTTP status.
+    pub status: Option<u16>,
+}
+
+/// One try at a batch.
+enum Attempt {
+    /// The request went out; an outcome for each recipient.
+    Made(Option<u16>, Vec<Outcome>),
+    /// Limiter, breaker or renderer said no before anything was sent.
+    Blocked(Cause),
+}
+
+impl Account {
+    /// An account from its settings, on a transport that has its credential.
+    pub fn new(
+        name: &str,
+        settings: &Settings,
+        delivery: &Delivery,
+        transport: Arc<dyn Transport>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let provider = provider::build(settings);
+        metrics.accounts_ready.get_or_create(&AccountLabel { account: name.to_owned() }).set(1);
+        Self {
+            name: name.to_owned(),
+            limits: provider.limits(),
+            provider,
+            fanout: settings.fanout,
+            unsupported: settings.unsupported,
+            ambiguous: delivery.ambiguous,
+            transport,
+            limiter: Limiter::new(settings.rate, NonZeroU32::new(settings.burst).unwrap_or(NonZeroU32::MIN)),
+            in_flight: Semaphore::new(settings.max_in_flight),
+            breaker: Mutex::new(Breaker::new(settings.probe_interval, settings.max_hold_off)),
+            retry: RetryPolicy { max_attempts: delivery.max_attempts, attempt_timeout: settings.attempt_timeout },
+            metrics,
+        }
+    }
+
+    /// The operator's name for it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What a call can carry.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How recipients are spread over calls.
+    pub fn fanout(&self) -> Fanout {
+        self.fanout
+    }
+
+    /// What is done about losses.
+    pub fn unsupported(&self) -> Unsupported {
+        self.unsupported
+    }
+
+    /// Whether a mail that comes now can go before `deadline`, as far as breaker and hold-off know.
+    ///
+    /// # Errors
+    /// The cause of the pause.
+    pub fn admit(&self, deadline: Instant) -> Result<(), Cause> {
+        match self.breaker().look(Instant::now().into_std(), self.start_by(deadline).into_std()) {
+            Pass::Never(cause) => Err(cause),
+            Pass::Now | Pass::At(_) => Ok(()),
+        }
+    }
+
+    /// Why the account is not ready, if it is not.
+    pub fn trouble(&self) -> Option<Cause> {
+        self.breaker().trouble().cloned()
+    }
+
+    /// Sends one batch and repeats what may be repeated; returns before `deadline`.
+    pub async fn deliver(&self, message: &Message, mut batch: Batch, deadline: Instant) -> Delivered {
+        let start_by = self.start_by(deadline);
+        let mut delivered = Delivered { verdicts: Vec::with_capacity(batch.len()), attempts: 0, status: None };
+        loop {
+            let outcomes = match self.attempt(message, &batch, start_by).await {
+                Attempt::Made(status, outcomes) => {
+                    delivered.attempts += 1;
+                    delivered.status = status;
+                    outcomes
+                }
+                Attempt::Blocked(cause) => {
+                    delivered.verdicts.extend(verdicts(&batch, vec![Outcome::from_cause(cause); batch.len()]));
+                    return delivered;
+                }
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let wait = outcomes
+                .iter()
+                .find(|o| is_open(o))
+                .and_then(Outcome::cause)
+                .and_then(|cause| self.retry.next(delivered.attempts, cause, left, fastrand::f64()));
+            let Some(wait) = wait else {
+                delivered.verdicts.extend(verdicts(&batch, outcomes));
+                return delivered;
+            };
+            let (open, done): (Vec<Verdict>, Vec<Verdict>) =
+                verdicts(&batch, outcomes).partition(|v| is_open(&v.outcome));
+            delivered.verdicts.extend(done);
+            let open: HashSet<Address> = open.into_iter().map(|v| v.recipient).collect();
+            batch.retain(|recipient| open.contains(recipient));
+            sleep(wait).await;
+        }
+    }
+
+    /// No attempt is begun later than this: one that the deadline cuts short ends as an unknown outcome.
+    fn start_by(&self, deadline: Instant) -> Instant {
+        deadline.checked_sub(self.retry.attempt_timeout).unwrap_or(deadline)
+    }
+
+    async fn attempt(&self, message: &Message, batch: &Batch, start_by: Instant) -> Attempt {
+        let request = match self.provider.render(message, batch) {
+            Ok(request) if request.body.len() > self.limits.body => {
+                return Attempt::Blocked(self.too_large(request.body.len()));
+            }
+            Ok(request) => request,
+            Err(cause) => return Attempt::Blocked(cause),
+        };
+        if let Err(cause) = self.wait_for_turn(start_by).await {
+            return Attempt::Blocked(cause);
+        }
+        let Ok(Ok(_permit)) = timeout_at(start_by, self.in_flight.acquire()).await else {
+            return Attempt::Blocked(Cause::new(Kind::Overloaded, "too many requests are under way (max_in_flight)"));
+        };
+        if let Err(cause) = self.enter(start_by).await {
+            return Attempt::Blocked(cause);
+        }
+        let (status, outcomes) = self.exchange(&request, batch).await;
+        Attempt::Made(status, outcomes)
+    }
+
+    /// One request, and what its answer means.
+    async fn exchange(&self, request: &Request, batch: &Batch) -> (Option<u16>, Vec<Outcome>) {
+        let begun = Instant::now();
+        let answer = self.transport.send(request, begun + self.retry.attempt_timeout).await;
+        self.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
+        let (status, outcomes) = match answer {
+            Ok(response) => (Some(response.status), self.provider.classify(batch, &response)),
+            Err(TransportError::NotSent { kind, detail }) => {
+                (None, vec![Outcome::from_cause(Cause::new(kind, detail)); batch.len()])
+            }
+            Err(TransportError::Lost { detail }) => {
+                (None, vec![Outcome::from_cause(Cause::new(Kind::Ambiguous, detail)); batch.len()])
+            }
+        };
+        let label = RequestLabel { account: self.name.clone(), status: status.unwrap_or(0) };
+        self.metrics.requests.get_or_create(&label).inc();
+        self.report(outcomes.iter().find_map(Outcome::cause));
+        (status, outcomes.into_iter().map(|outcome| self.weigh_ambiguous(outcome)).collect())
+    }
+
+    /// `delivery.ambiguous = "accept"`: rather never than twice.
+    fn weigh_ambiguous(&self, outcome: Outcome) -> Outcome {
+        match outcome.cause() {
+            Some(cause) if cause.kind == Kind::Ambiguous && self.ambiguous == Ambiguous::Accept => {
+                warn!(account = self.name, cause = cause.detail, "unknown outcome counted as accepted");
+                Outcome::Accepted { id: None }
+            }
+            _ => outcome,
+        }
+    }
+
+    /// A token of the limiter; refused early where the breaker already knows better.
+    async fn wait_for_turn(&self, start_by: Instant) -> Result<(), Cause> {
+        if let Pass::Never(cause) = self.breaker().look(Instant::now().into_std(), start_by.into_std()) {
+            return Err(cause);
+        }
+        let waited = self.limiter.acquire(start_by).await.map_err(|_| {
+            Cause::new(Kind::Throttled, "the account's own rate limit leaves no room before the deadline")
+        })?;
+        self.metrics.limiter_wait_seconds.inc_by(waited.as_secs_f64());
+        Ok(())
+    }
+
+    /// Through the breaker, after a hold-off that fits.
+    async fn enter(&self, start_by: Instant) -> Result<(), Cause> {
+        loop {
+            let pass = self.breaker().enter(Instant::now().into_std(), start_by.into_std());
+            match pass {
+                Pass::Now => return Ok(()),
+                Pass::At(when) => sleep_until(Instant::from_std(when)).await,
+                Pass::Never(cause) => return Err(cause),
+            }
+        }
+    }
+
+    /// Tells the breaker, and the log when something changed.
+    fn report(&self, cause: Option<&Cause>) {
+        let change = match cause {
+            None => self.breaker().answered(),
+            Some(cause) => self.breaker().failed(cause, Instant::now().into_std()),
+        };
+        let ready = self.metrics.accounts_ready.get_or_create(&AccountLabel { account: self.name.clone() }).clone();
+        match (change, cause) {
+            (Change::Opened, Some(cause)) => {
+                ready.set(0);
+                error!(
+                    account = self.name,
+                    cause = cause.kind.row().name,
+                    status = cause.status,
+                    detail = cause.detail,
+                    "account paused: mail is answered {} until a probe succeeds",
+                    cause.kind.row().code
+                );
+            }
+            (Change::Closed, _) => {
+                ready.set(1);
+                info!(account = self.name, "account takes mail again");
+            }
+            _ => {}
+        }
+    }
+
+    fn too_large(&self, octets: usize) -> Cause {
+        let (have, most) = (octets.div_ceil(1 << 20), self.limits.body >> 20);
+        Cause::new(
+            Kind::TooLarge,
+            format!("the request would have {have} MiB, {} takes {most} MiB", self.limits.vendor),
+        )
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether this outcome may be another one after the next attempt.
+fn is_open(outcome: &Outcome) -> bool {
+    outcome.cause().is_some_and(|cause| cause.kind.row().retry == Retry::Within)
+}
+
+fn verdicts(batch: &Batch, outcomes: Vec<Outcome>) -> impl Iterator<Item = Verdict> {
+    batch.recipients().cloned().zip(outcomes).map(|(recipient, outcome)| Verdict { recipient, outcome })
+}
+
+/// The longest time that one transaction can take on this account, for `check`: every attempt at its slowest, and every
+/// backoff in between.
+pub fn worst_case(attempt_timeout: Duration, max_attempts: u32) -> Duration {
+    let policy = RetryPolicy { max_attempts, attempt_timeout };
+    let unavailable = Cause::new(Kind::Unavailable, "");
+    let pauses = (1..max_attempts).filter_map(|n| policy.next(n, &unavailable, Duration::MAX, 1.0));
+    attempt_timeout * max_attempts + pauses.sum::<Duration>()
+}

@@ -1,0 +1,238 @@
+//! The way to the API: a trait, and its one implementation over reqwest.
+
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http::HeaderValue;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http_body::{Frame, SizeHint};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::time::{Instant, timeout_at};
+
+use crate::outcome::Kind;
+use crate::provider::{Payload, Request, Response};
+use crate::secret::Secret;
+
+/// Longest answer read. What an API has to say fits into much less; the rest is dropped, and the connection with it.
+const MAX_ANSWER: usize = 64 << 10;
+/// Longest wait for a connection, part of the attempt's time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Idle connections are dropped before servers and balancers drop them: a request on a connection that the other side is
+/// closing ends as an unknown outcome.
+const POOL_IDLE: Duration = Duration::from_secs(15);
+
+/// Why there is no answer. Whether the API may have taken the mail is the difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransportError {
+    /// The request did not leave whole: nothing was taken.
+    NotSent {
+        /// The row of the outcome table.
+        kind: Kind,
+        /// What went wrong.
+        detail: String,
+    },
+    /// The request left whole and no answer came: nobody knows.
+    Lost {
+        /// What went wrong.
+        detail: String,
+    },
+}
+
+/// Sends a request and waits for its answer until `deadline`.
+pub trait Transport: Send + Sync {
+    /// One attempt.
+    ///
+    /// # Errors
+    /// [`TransportError`] when there is no answer.
+    fn send<'a>(&'a self, request: &'a Request, deadline: Instant) -> BoxFuture<'a, Result<Response, TransportError>>;
+}
+
+/// One pooled HTTP client with one credential: redirects are never followed, certificates always verified.
+pub struct HttpTransport {
+    client: reqwest::Client,
+    authorization: Option<HeaderValue>,
+}
+
+impl HttpTransport {
+    /// A client for one account; `ca_pem` holds further certificate authorities.
+    ///
+    /// # Errors
+    /// A sentence about the key, the certificates or the TLS set-up.
+    pub fn new(api_key: Option<&Secret>, ca_pem: Option<&[u8]>) -> Result<Self, String> {
+        let authorization = api_key.map(bearer).transpose()?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls_config(ca_pem)?)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(1024)
+            .tcp_nodelay(true)
+            .user_agent(concat!("sidepost/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| format!("the HTTP client cannot be set up: {e}"))?;
+        Ok(Self { client, authorization })
+    }
+
+    async fn exchange(&self, request: &Request, sent: Arc<AtomicBool>) -> Result<Response, reqwest::Error> {
+        let mut builder = self
+            .client
+            .request(request.method.clone(), &request.url)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .body(reqwest::Body::wrap(Upload::new(&request.body, sent)));
+        if let Some(authorization) = &self.authorization {
+            builder = builder.header(AUTHORIZATION, authorization.clone());
+        }
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        read(builder.send().await?).await
+    }
+}
+
+impl Transport for HttpTransport {
+    fn send<'a>(&'a self, request: &'a Request, deadline: Instant) -> BoxFuture<'a, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let sent = Arc::new(AtomicBool::new(false));
+            match timeout_at(deadline, self.exchange(request, Arc::clone(&sent))).await {
+                Ok(Ok(response)) => Ok(response),
+                Ok(Err(error)) => Err(failure(&error, sent.load(Ordering::Acquire))),
+                Err(_) if sent.load(Ordering::Acquire) => {
+                    Err(TransportError::Lost { detail: "no answer in time".into() })
+                }
+                Err(_) => Err(TransportError::NotSent { kind: Kind::Interrupted, detail: "not sent in time".into() }),
+            }
+        })
+    }
+}
+
+/// Reads the answer up to the limit. A body that breaks off is an answer all the same: the status has been said.
+async fn read(mut response: reqwest::Response) -> Result<Response, reqwest::Error> {
+    let status = response.status().as_u16();
+    let headers = std::mem::take(response.headers_mut());
+    let mut body = BytesMut::new();
+    let complete = loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_ANSWER => break false,
+            Ok(Some(chunk)) if body.is_empty() && chunk.len() > MAX_ANSWER => break false,
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => break true,
+            Err(_) => break false,
+        }
+    };
+    Ok(Response { status, headers, body: body.freeze(), complete, received: SystemTime::now() })
+}
+
+/// Tells whether the mail can have been taken, and names the fault. A connect error never has sent anything.
+fn failure(error: &reqwest::Error, sent: bool) -> TransportError {
+    let detail = chain(error);
+    let kind = if error.is_builder() {
+        Kind::Misconfigured
+    } else if is_tls(error) {
+        Kind::Tls
+    } else if detail.contains("dns error") {
+        Kind::Dns
+    } else if error.is_connect() {
+        Kind::Unreachable
+    } else if sent {
+        return TransportError::Lost { detail };
+    } else {
+        Kind::Interrupted
+    };
+    TransportError::NotSent { kind, detail }
+}
+
+/// The last two links of the chain of causes, without the URL: the first ones only say that sending failed.
+fn chain(error: &reqwest::Error) -> String {
+    let mut words = Vec::new();
+    let mut next: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(link) = next {
+        words.push(link.to_string());
+        next = link.source();
+    }
+    words.dedup();
+    let from = words.len().saturating_sub(2);
+    match words.get(from..) {
+        Some(last) if !last.is_empty() => last.join(": "),
+        _ => "the request failed".to_owned(),
+    }
+}
+
+fn is_tls(error: &reqwest::Error) -> bool {
+    let mut next: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(link) = next {
+        if link.is::<rustls::Error>() {
+            return true;
+        }
+        let inner = link.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => link.source(),
+        };
+    }
+    false
+}
+
+fn bearer(key: &Secret) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+        .map_err(|_| "the API key holds a character that no HTTP header can carry; is a line end in it?".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// TLS 1.2 and 1.3 with Mozilla's authorities compiled in, so that an image without a file system can verify.
+fn tls_config(ca_pem: Option<&[u8]>) -> Result<rustls::ClientConfig, String> {
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for certificate in ca_pem.into_iter().flat_map(CertificateDer::pem_slice_iter) {
+        let certificate = certificate.map_err(|e| format!("ca_file holds no readable PEM certificate: {e}"))?;
+        roots.add(certificate).map_err(|e| format!("ca_file holds a certificate that cannot be used: {e}"))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("TLS cannot be set up: {e}"))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A request body that knows when its last octet has been handed over.
+struct Upload {
+    chunks: Box<dyn Iterator<Item = Bytes> + Send + Sync>,
+    left: u64,
+    sent: Arc<AtomicBool>,
+}
+
+impl Upload {
+    fn new(payload: &Payload, sent: Arc<AtomicBool>) -> Self {
+        Self { chunks: Box::new(payload.chunks()), left: payload.len() as u64, sent }
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Some(chunk) = self.chunks.next() else { return Poll::Ready(None) };
+        self.left = self.left.saturating_sub(chunk.len() as u64);
+        if self.left == 0 {
+            self.sent.store(true, Ordering::Release);
+        }
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

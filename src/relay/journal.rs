@@ -1,0 +1,117 @@
+//! The log's one event for each transaction, with as much of the addresses as the operator wants.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tracing::{error, info, warn};
+
+use crate::address::Address;
+use crate::config::LogAddresses;
+use crate::envelope::Transaction;
+use crate::message::Loss;
+use crate::outcome::{Loudness, Outcome, Verdict};
+use crate::reply::Reply;
+
+/// Writes the events.
+#[derive(Debug, Clone, Copy)]
+pub struct Journal {
+    addresses: LogAddresses,
+}
+
+/// What is told of a transaction.
+pub struct Entry<'a> {
+    /// The transaction.
+    pub transaction: &'a Transaction,
+    /// The account that served it.
+    pub account: &'a str,
+    /// What became of each recipient.
+    pub verdicts: &'a [Verdict],
+    /// Requests made.
+    pub attempts: u32,
+    /// The last HTTP status.
+    pub status: Option<u16>,
+    /// The reply after the dot.
+    pub reply: &'a Reply,
+    /// From the end of data to that reply.
+    pub took: Duration,
+}
+
+impl Journal {
+    /// A journal that shows addresses as the operator wants.
+    pub fn new(addresses: LogAddresses) -> Self {
+        Self { addresses }
+    }
+
+    /// One event, as loud as the worst cause in it.
+    pub fn write(&self, entry: &Entry<'_>) {
+        let transaction = entry.transaction;
+        let sender = transaction.envelope.reverse_path.as_ref().map_or_else(|| "<>".to_owned(), |a| self.show(a));
+        let outcomes: Vec<String> = entry.verdicts.iter().map(|v| self.describe(v)).collect();
+        let client = transaction.client.map(|ip| ip.to_string()).unwrap_or_default();
+        let reply = self.reply(entry.reply);
+        macro_rules! event {
+            ($level:ident) => {
+                $level!(
+                    id = %transaction.id,
+                    client,
+                    principal = transaction.envelope.principal,
+                    sender,
+                    recipients = outcomes.join(", "),
+                    account = entry.account,
+                    status = entry.status,
+                    attempts = entry.attempts,
+                    bytes = transaction.data.len(),
+                    ms = u64::try_from(entry.took.as_millis()).unwrap_or(u64::MAX),
+                    reply,
+                    "transaction"
+                )
+            };
+        }
+        match loudest(entry.verdicts) {
+            Loudness::Info => event!(info),
+            Loudness::Warn => event!(warn),
+            Loudness::Error => event!(error),
+        }
+    }
+
+    /// What was left out under `unsupported = "degrade"`: said each time.
+    pub fn losses(&self, transaction: &Transaction, losses: &[Loss]) {
+        let what: Vec<&str> = losses.iter().map(|loss| loss.what.as_str()).collect();
+        warn!(id = %transaction.id, losses = what.join(", "), "sent without what the API cannot carry");
+    }
+
+    /// The reply's text may quote addresses; without them only its codes are told.
+    fn reply(self, reply: &Reply) -> String {
+        match (self.addresses, reply.enhanced) {
+            (LogAddresses::Full, _) => reply.to_string(),
+            (_, Some(enhanced)) => format!("{} {enhanced}", reply.code),
+            (_, None) => reply.code.to_string(),
+        }
+    }
+
+    fn describe(self, verdict: &Verdict) -> String {
+        let recipient = self.show(&verdict.recipient);
+        match &verdict.outcome {
+            Outcome::Accepted { id: Some(id) } => format!("{recipient} accepted {id}"),
+            outcome => format!("{recipient} {}", outcome.word()),
+        }
+    }
+
+    fn show(self, address: &Address) -> String {
+        match self.addresses {
+            LogAddresses::Full => address.to_string(),
+            LogAddresses::Domain => format!("*@{}", address.domain()),
+            LogAddresses::Hash => {
+                Sha256::digest(address.as_str()).iter().take(6).fold(String::new(), |mut hex, byte| {
+                    hex.push_str(&format!("{byte:02x}"));
+                    hex
+                })
+            }
+        }
+    }
+}
+
+fn loudest(verdicts: &[Verdict]) -> Loudness {
+    let loudness = verdicts.iter().filter_map(|v| v.outcome.cause()).map(|cause| cause.kind.row().loudness);
+    loudness.max_by_key(|l| *l as u8).unwrap_or(Loudness::Info)
+}
