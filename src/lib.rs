@@ -1,5 +1,7 @@
 //! sidepost: mail comes in by SMTP, goes out through a REST API, and the true reply comes back.
 pub mod address;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod envelope;
 pub mod message;

@@ -120,7 +120,7 @@ impl Layers {
         for flag in &self.flags {
             match flag.split_once('=') {
                 Some((path, value)) => {
-                    figment = figment.merge(One::new(path, value, format!("--set {path}"), &defaults))
+                    figment = figment.merge(One::new(path, value, format!("--set {path}"), &defaults));
                 }
                 None => problems
                     .push(Problem::new("--set", format!("{flag:?} has no '='; write --set smtp.max_recipients=50"))),
@@ -393,5 +393,33 @@ fn origin(figment: &Figment, path: &str) -> Option<String> {
             Some(metadata.name.to_string())
         }
         _ => None,
+    }
+}
+
+/// The settings of an account of this kind when nothing else is said; for `render`, which needs no configuration.
+pub fn default_account(kind: ProviderKind) -> super::Provider {
+    let mut settings = defaults().get_mut("provider_defaults").map(Json::take).unwrap_or_default();
+    if let Some(settings) = settings.as_object_mut() {
+        settings.insert("kind".into(), kind.name().into());
+    }
+    #[allow(clippy::expect_used)] // config/default.toml is compiled in, and a test reads it.
+    serde_json::from_value(settings).expect("the compiled-in defaults are complete")
+}
+
+impl Layers {
+    /// One value alone, without asking whether the rest is valid.
+    ///
+    /// # Errors
+    /// What is wrong with this value, or with the file.
+    pub fn value<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T, Problem> {
+        let mut problems = Vec::new();
+        let figment = self.merge(&mut problems);
+        if let Some(problem) = problems.pop() {
+            return Err(problem);
+        }
+        figment.extract_inner(key).map_err(|error| Problem {
+            origin: origin(&figment, key).unwrap_or_default(),
+            ..Problem::new(key, error.kind.to_string())
+        })
     }
 }

@@ -1,0 +1,124 @@
+//! The commands, one file each; thin.
+
+mod check;
+mod health;
+mod render;
+mod replies;
+mod sandbox;
+mod send;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::layers::{Layers, Loaded, Problem};
+
+/// Exit code for a wrong command line (sysexits.h EX_USAGE).
+const USAGE: u8 = 64;
+/// Exit code for a mail that would be refused (EX_DATAERR).
+const REFUSED: u8 = 65;
+/// Exit code for a wrong configuration (EX_CONFIG).
+const CONFIG: u8 = 78;
+
+/// Takes mail by SMTP, sends it through a REST API, and answers with the reply that says what really happened.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sidepost",
+    version,
+    max_term_width = 100,
+    after_help = "Start here: `sidepost sandbox` needs no account and no file.\nWith an account: NEXUSPROMAIL_API_KEY=… or SCAISEND_API_KEY=… sidepost serve"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay with your account
+    Serve(serve::Serve),
+    /// Run the relay with a built-in stand-in for the API, and a page that shows what it was sent
+    Sandbox(sandbox::Sandbox),
+    /// Validate the configuration and print what is in force, where it came from, and the time budget
+    Check(check::Check),
+    /// Print the exact API requests that a mail becomes, who gets it as what, and what is lost
+    Render(render::Render),
+    /// Send a test mail through the running relay and show the dialogue
+    Send(send::Send),
+    /// Print the table of outcomes and SMTP replies
+    Replies(replies::Replies),
+    /// Ask the running relay whether it is alive (for HEALTHCHECK in an image without a shell)
+    Health(health::Health),
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, Default, Args)]
+struct ConfigArgs {
+    /// Configuration file [default: $SIDEPOST_CONFIG, else /etc/sidepost/sidepost.toml if it is there]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one key, above file and environment: --set smtp.max_recipients=50
+    #[arg(long, short, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// A failed command: what to print, and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 1 }
+    }
+
+    fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
+    fn config(problems: &[Problem]) -> Self {
+        let lines: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
+        let count = if lines.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", lines.len()) };
+        Self { message: format!("the configuration has {count}:\n{}", lines.join("\n")), code: CONFIG }
+    }
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<Loaded, Failure> {
+        Layers::of_process(self.config.clone(), self.set.clone()).load().map_err(|problems| Failure::config(&problems))
+    }
+}
+
+/// Parses the command line, runs the command, and says the exit code.
+#[allow(clippy::print_stderr)] // The one place that reports a failed command.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match cli.command {
+        Command::Serve(command) => command.run(),
+        Command::Sandbox(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::Render(command) => command.run(),
+        Command::Send(command) => command.run(),
+        Command::Replies(command) => command.run(),
+        Command::Health(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                eprintln!("sidepost: {}", failure.message);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}

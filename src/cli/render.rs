@@ -1,0 +1,208 @@
+//! `render`: what would a mail become? The tool that answers "why does my mail look like that".
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Failure, REFUSED, USAGE};
+use crate::address::Address;
+use crate::config::layers::default_account;
+use crate::config::{Provider as Settings, ProviderKind, Unsupported};
+use crate::envelope::Envelope;
+use crate::message::Message;
+use crate::outcome::{Cause, Kind, Row, TABLE};
+use crate::plan::{Plan, degraded, plan, refusal, role_of};
+use crate::provider::{self, Request};
+use crate::sender::SenderPolicy;
+
+/// Needs no configuration, sends nothing and shows no key. Exit code 65: the mail would be refused.
+#[derive(Debug, Args)]
+pub struct Render {
+    /// The mail as a file, or - for standard input
+    #[arg(value_name = "FILE.eml")]
+    file: PathBuf,
+    /// The envelope's sender (MAIL FROM) [default: the address in From]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    from: Option<Address>,
+    /// An envelope recipient (RCPT TO); several are allowed [default: the addresses in To and Cc]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    rcpt: Vec<Address>,
+    /// For which API
+    #[arg(long, value_name = "KIND", default_value = "scaisend", value_parser = kind)]
+    provider: ProviderKind,
+    /// What to do with what the API has no field for: refuse or degrade
+    #[arg(long, default_value = "refuse", value_name = "POLICY", value_parser = policy)]
+    unsupported: Unsupported,
+    /// The From of a mail that has none (sender.default)
+    #[arg(long, default_value = "", value_name = "MAILBOX")]
+    default_from: String,
+    /// One JSON object, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a mail becomes.
+struct Rendered {
+    plan: Plan,
+    requests: Vec<Request>,
+    recipients: Vec<(Address, &'static str, usize)>,
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    Address::parse(text).map_err(|e| e.to_string())
+}
+
+pub(super) fn kind(text: &str) -> Result<ProviderKind, String> {
+    let known = ProviderKind::ALL.into_iter().find(|kind| kind.name() == text);
+    known.ok_or_else(|| format!("one of {}", ProviderKind::ALL.map(ProviderKind::name).join(", ")))
+}
+
+fn policy(text: &str) -> Result<Unsupported, String> {
+    match text {
+        "refuse" => Ok(Unsupported::Refuse),
+        "degrade" => Ok(Unsupported::Degrade),
+        _ => Err("refuse or degrade".to_owned()),
+    }
+}
+
+impl Render {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let raw = self.read()?;
+        match self.render(raw)? {
+            Ok(rendered) => {
+                if self.json {
+                    println!("{:#}", rendered.to_json());
+                } else {
+                    rendered.print();
+                }
+                Ok(())
+            }
+            Err(cause) => {
+                let row = cause.kind.row();
+                let text = format!("{}: {}", row.says, cause.detail);
+                if self.json {
+                    let refused = json!({"code": row.code, "enhanced": row.enhanced.to_string(), "text": text});
+                    println!("{:#}", json!({ "refused": refused }));
+                } else {
+                    println!("Refused: {} {} {text}", row.code, row.enhanced);
+                }
+                Err(Failure::new("").with_code(REFUSED))
+            }
+        }
+    }
+
+    /// The mail. A file with bare line feeds is read as the mail it was before it was saved.
+    fn read(&self) -> Result<Bytes, Failure> {
+        let mut raw = Vec::new();
+        let read = if self.file.as_os_str() == "-" {
+            std::io::stdin().read_to_end(&mut raw).map(|_| ())
+        } else {
+            std::fs::read(&self.file).map(|octets| raw = octets)
+        };
+        read.map_err(|e| Failure::new(format!("{} cannot be read: {e}", self.file.display())).with_code(USAGE))?;
+        if memchr::memmem::find(&raw, b"\r\n").is_none() {
+            raw = raw.split(|b| *b == b'\n').collect::<Vec<_>>().join(&b"\r\n"[..]);
+        }
+        Ok(raw.into())
+    }
+
+    fn render(&self, raw: Bytes) -> Result<Result<Rendered, Cause>, Failure> {
+        let settings = default_account(self.provider);
+        let mut message = match Message::parse(raw) {
+            Ok(message) => message,
+            Err(error) => return Ok(Err(Cause::new(Kind::BadContent, error.to_string()))),
+        };
+        let envelope = self.envelope(&message)?;
+        let sender = SenderPolicy::new(&self.default_from).map_err(|e| Failure::new(e).with_code(USAGE))?;
+        if let Err(cause) = sender.apply(&mut message, envelope.reverse_path.as_ref()) {
+            return Ok(Err(cause));
+        }
+        Ok(self.requests(message, &envelope, &settings))
+    }
+
+    fn requests(&self, mut message: Message, envelope: &Envelope, settings: &Settings) -> Result<Rendered, Cause> {
+        let provider = provider::build(settings);
+        let limits = provider.limits();
+        let plan = plan(envelope, &message, &limits, settings.fanout);
+        if !plan.losses.is_empty() {
+            if self.unsupported == Unsupported::Refuse {
+                return Err(refusal(&plan.losses, &limits));
+            }
+            message = degraded(message, &limits);
+        }
+        let mut rendered = Rendered { requests: Vec::new(), recipients: Vec::new(), plan };
+        for (number, batch) in rendered.plan.batches.iter().enumerate() {
+            rendered.requests.push(provider.render(&message, batch)?);
+            for recipient in batch.recipients() {
+                rendered.recipients.push((recipient.clone(), role_of(recipient, &message).0.name(), number));
+            }
+        }
+        Ok(rendered)
+    }
+
+    fn envelope(&self, message: &Message) -> Result<Envelope, Failure> {
+        let mut recipients: Vec<Address> = Vec::new();
+        let shown = || message.to.iter().chain(&message.cc).map(|m| m.address.clone()).collect();
+        for recipient in if self.rcpt.is_empty() { shown() } else { self.rcpt.clone() } {
+            if !recipients.contains(&recipient) {
+                recipients.push(recipient);
+            }
+        }
+        if recipients.is_empty() {
+            return Err(
+                Failure::new("the mail names nobody in To or Cc; say who gets it with --rcpt ADDRESS").with_code(USAGE)
+            );
+        }
+        let reverse_path = self.from.clone().or_else(|| message.from.first().map(|m| m.address.clone()));
+        Ok(Envelope { reverse_path, recipients, ..Envelope::default() })
+    }
+}
+
+impl Rendered {
+    fn to_json(&self) -> Value {
+        let request = |r: &Request| {
+            let mut headers = serde_json::Map::new();
+            headers.insert("Content-Type".into(), "application/json".into());
+            headers.extend(r.headers.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))));
+            json!({"method": r.method.as_str(), "url": r.url, "headers": headers, "body": body_of(r)})
+        };
+        let recipients = self.recipients.iter();
+        json!({
+            "requests": self.requests.iter().map(request).collect::<Vec<_>>(),
+            "recipients": recipients.map(|(a, role, n)| json!({"address": a.as_str(), "role": role, "request": n})).collect::<Vec<_>>(),
+            "losses": self.plan.losses.iter().map(|loss| loss.what.as_str()).collect::<Vec<_>>(),
+            "controls": {},
+        })
+    }
+
+    fn print(&self) {
+        for (number, request) in self.requests.iter().enumerate() {
+            println!("Request {number}: {} {}\n{:#}\n", request.method, request.url, body_of(request));
+        }
+        println!("Recipients");
+        for (address, role, number) in &self.recipients {
+            let note = if *role == "bcc" { " (in the envelope only; shown to nobody else)" } else { "" };
+            println!("  {address:<40} {role:<4} request {number}{note}");
+        }
+        println!("\nLosses");
+        if self.plan.losses.is_empty() {
+            println!("  none");
+        }
+        for loss in &self.plan.losses {
+            println!("  {}", loss.what);
+        }
+        println!("\nReplies\n  250 2.0.0    the API took the mail");
+        let told = |row: &&Row| !matches!(row.kind, Kind::Unsent | Kind::Unsupported | Kind::Overloaded);
+        for row in TABLE.iter().filter(told) {
+            println!("  {} {:<8} {}", row.code, row.enhanced.to_string(), row.when);
+        }
+    }
+}
+
+/// The body as JSON again, for showing.
+fn body_of(request: &Request) -> Value {
+    serde_json::from_slice(&request.body.to_vec()).unwrap_or(Value::Null)
+}

@@ -1,0 +1,51 @@
+//! `sandbox`: the relay and a stand-in for the API in one process.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use super::Failure;
+use crate::app;
+use crate::config::ProviderKind;
+use crate::config::layers::{Layers, Problem};
+use crate::config::values::Listen;
+
+/// Needs no account, no file and no network. Recipients steer the stand-in: ok@, suppressed@, invalid@, rate-1-1@,
+/// fail-1@, fail-inf@, slow-500@, hang@, reset@, unauth@, toolarge@ … at any domain; the page lists them all.
+#[derive(Debug, Args)]
+pub struct Sandbox {
+    /// Where SMTP listens; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:2525")]
+    smtp: SocketAddr,
+    /// Where the page listens; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8025")]
+    web: SocketAddr,
+    /// Which API the stand-in speaks
+    #[arg(long, value_name = "KIND", default_value = "scaisend", value_parser = super::render::kind)]
+    provider: ProviderKind,
+    /// Set one key of the configuration: --set providers.sandbox.unsupported=degrade
+    #[arg(long, short, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Sandbox {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let loaded = self.layers().load().map_err(|problems: Vec<Problem>| Failure::config(&problems))?;
+        app::sandbox(loaded.config).map_err(Failure::new)
+    }
+
+    /// The sandbox is the same on every machine: no file and no environment, only its own flags.
+    fn layers(&self) -> Layers {
+        let mut flags = vec![
+            format!("smtp.listen=[\"{}\"]", Listen::Smtp(self.smtp)),
+            format!("web.listen={}", self.web),
+            format!("providers.sandbox.kind={}", self.provider.name()),
+            "providers.sandbox.api_key=sandbox".to_owned(),
+            // A tried-out pause must not stop the next try.
+            "providers.sandbox.max_hold_off=1s".to_owned(),
+            "providers.sandbox.probe_interval=1s".to_owned(),
+        ];
+        flags.extend(self.set.iter().cloned());
+        Layers { file: None, environment: Vec::new(), flags }
+    }
+}

@@ -1,0 +1,20 @@
+//! `serve`: the relay with the configured account.
+
+use clap::Args;
+
+use super::{ConfigArgs, Failure};
+use crate::app;
+
+/// Runs until SIGTERM or SIGINT, then finishes what is under way.
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Serve {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let loaded = self.config.load()?;
+        app::serve(loaded.config).map_err(Failure::new)
+    }
+}
