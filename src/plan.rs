@@ -84,10 +84,13 @@ fn shared_groups(envelope: &Envelope, message: &Message) -> Vec<Personalization>
     let mut visible = Personalization::default();
     let mut hidden = Vec::new();
     for recipient in &envelope.recipients {
-        match role_of(recipient, message) {
-            (Role::To, mailbox) => visible.to.push(mailbox),
-            (Role::Cc, mailbox) => visible.cc.push(mailbox),
-            (Role::Bcc, mailbox) => hidden.push(Personalization::alone(mailbox)),
+        let (role, mailbox) = role_of(recipient, message);
+        // Ann@ and ann@ are two recipients to SMTP and one to the APIs, which refuse a group that has both.
+        let twin = visible.mailboxes().any(|m| m.address.reads_like(recipient));
+        match role {
+            Role::To if !twin => visible.to.push(mailbox),
+            Role::Cc if !twin => visible.cc.push(mailbox),
+            _ => hidden.push(Personalization::alone(mailbox)),
         }
     }
     let mut batch = Batch { personalizations: vec![visible] };

@@ -277,7 +277,11 @@ fn read_secret_files(tree: &mut Json, problems: &mut Vec<Problem>) {
             Ok(text) => {
                 account.insert("api_key".into(), text.trim().into());
             }
-            Err(error) => problems.push(Problem::new(key, format!("{path} cannot be read: {error}"))),
+            Err(error) => {
+                problems.push(Problem::new(key, format!("{path} cannot be read: {error}")));
+                // Stands in for the key, so that its absence is not reported as a second mistake.
+                account.insert("api_key".into(), "unread".into());
+            }
         }
     }
 }
@@ -308,20 +312,25 @@ fn decode(tree: &mut Json, problems: &mut Vec<Problem>) -> Option<Config> {
             }
             Err(error) => {
                 let path = track.path().to_string().replace('[', ".").replace(']', "");
-                let default =
-                    lookup(&defaults, &default_path(&path)).or_else(|| lookup(&defaults, parent(&path))).cloned();
+                let default = default_at(&defaults, &path);
                 problems.push(Problem::new(&path, explain(&path, &error, default.as_ref())));
-                let known = lookup(&defaults, &default_path(&path)).is_some();
-                let is_kind = path.rsplit('.').next() == Some("kind");
-                let place = if known || is_kind { path.as_str() } else { parent(&path) };
-                let fallback = if is_kind { Some(ProviderKind::ScaiSend.name().into()) } else { default };
-                *lookup_mut(tree, place)? = fallback?;
+                *lookup_mut(tree, &path)? = default?;
             }
         }
     }
     unknown.remove("provider_defaults");
     problems.extend(unknown.iter().map(|path| unknown_key(path, &defaults)));
     decoded
+}
+
+/// What stands in for a wrong value at `path`: its default; for an item of a list, the first of the default list.
+fn default_at(defaults: &Json, path: &str) -> Option<Json> {
+    let list = || lookup(defaults, parent(path)).and_then(Json::as_array).and_then(|items| items.first());
+    match path.rsplit('.').next() {
+        Some("kind") => Some(ProviderKind::ScaiSend.name().into()),
+        Some("api_key") => Some("unread".into()),
+        _ => lookup(defaults, &default_path(path)).or_else(list).cloned(),
+    }
 }
 
 fn parent(path: &str) -> &str {
@@ -341,19 +350,16 @@ fn explain(path: &str, error: &serde_json::Error, default: Option<&Json>) -> Str
 
 fn unknown_key(path: &str, defaults: &Json) -> Problem {
     let wanted = default_path(path);
-    let mut known = Vec::new();
-    leaves(defaults, "", &mut known);
+    let mut found = Vec::new();
+    leaves(defaults, "", &mut found);
     let account = ["kind", "api_key", "api_key_file"].map(|key| format!("provider_defaults.{key}"));
-    let best = known
-        .iter()
-        .map(|(key, _)| key)
-        .chain(&account)
-        .max_by(|a, b| strsim::jaro_winkler(a, &wanted).total_cmp(&strsim::jaro_winkler(b, &wanted)));
-    let hint = best.filter(|key| strsim::jaro_winkler(key, &wanted) > 0.8).map(|key| {
-        match key.strip_prefix("provider_defaults.") {
-            Some(key) if path.starts_with("providers.") => format!("; did you mean {}.{key}?", parent(path)),
-            _ => format!("; did you mean {key}?"),
-        }
+    let mut known: BTreeSet<String> = found.into_iter().map(|(key, _)| key).chain(account).collect();
+    known.extend(known.clone().iter().map(|key| parent(key).to_owned()));
+    let near = |key: &str| strsim::jaro_winkler(key, &wanted);
+    let best = known.iter().max_by(|a, b| near(a).total_cmp(&near(b)));
+    let hint = best.filter(|key| near(key) > 0.8).map(|key| match key.strip_prefix("provider_defaults.") {
+        Some(key) if path.starts_with("providers.") => format!("; did you mean {}.{key}?", parent(path)),
+        _ => format!("; did you mean {key}?"),
     });
     Problem::new(path, format!("unknown key{}", hint.unwrap_or_default()))
 }

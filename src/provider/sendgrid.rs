@@ -134,7 +134,8 @@ fn success(batch: &Batch, response: &Response) -> Vec<Outcome> {
         Success::Json(json) => json,
     };
     if json.get("errors").and_then(Value::as_array).is_some_and(|e| !e.is_empty()) {
-        return refused_fields(batch, response);
+        // Whether the others were taken after all is not said, so nobody is sent to again.
+        return for_all(batch, &Outcome::from_cause(cause(refusal_kind(batch, response), response)));
     }
     let text = |id: Option<&Value>| id.and_then(Value::as_str).map(str::to_owned);
     let single = text(json.get("message_id")).or(header);
@@ -186,20 +187,8 @@ fn describe(attachment: &Attachment) -> JsonAttachment<'_> {
 /// 400 and 422: whose fault it is stands in the field's path. A refused recipient spoils the request for the others,
 /// which were not sent and can go without it.
 fn refused_fields(batch: &Batch, response: &Response) -> Vec<Outcome> {
-    let field = error_field(&response.body).unwrap_or_default();
-    let words = error_text(&response.body).unwrap_or_default().to_ascii_lowercase();
-    let guilty = guilty_recipient(batch, &field);
-    let kind = if words.contains("suppress") {
-        Kind::Suppressed
-    } else if field.starts_with("from") {
-        Kind::BadSender
-    } else if guilty.is_some() {
-        Kind::BadRecipient
-    } else {
-        Kind::BadContent
-    };
-    let refused = Outcome::from_cause(cause(kind, response));
-    match guilty {
+    let refused = Outcome::from_cause(cause(refusal_kind(batch, response), response));
+    match guilty_recipient(batch, response) {
         Some(guilty) if batch.len() > 1 => {
             let spared = Cause::new(Kind::Unsent, "another recipient of the same request was refused")
                 .with_status(response.status);
@@ -210,9 +199,23 @@ fn refused_fields(batch: &Batch, response: &Response) -> Vec<Outcome> {
     }
 }
 
-/// The place in [`Batch::recipients`] that `personalizations.N.to.M.email` points at.
-fn guilty_recipient(batch: &Batch, field: &str) -> Option<usize> {
-    let field = field.replace('[', ".").replace(']', "");
+/// Which sort of refusal: the recipient's, the sender's, or the content's.
+fn refusal_kind(batch: &Batch, response: &Response) -> Kind {
+    let words = error_text(&response.body).unwrap_or_default().to_ascii_lowercase();
+    if words.contains("suppress") {
+        Kind::Suppressed
+    } else if error_field(&response.body).is_some_and(|field| field.starts_with("from")) {
+        Kind::BadSender
+    } else if guilty_recipient(batch, response).is_some() {
+        Kind::BadRecipient
+    } else {
+        Kind::BadContent
+    }
+}
+
+/// The place in [`Batch::recipients`] that the error's field, `personalizations.N.to.M.email`, points at.
+fn guilty_recipient(batch: &Batch, response: &Response) -> Option<usize> {
+    let field = error_field(&response.body)?.replace('[', ".").replace(']', "");
     let mut path = field.split('.');
     if path.next() != Some("personalizations") {
         return None;

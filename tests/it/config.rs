@@ -1,0 +1,161 @@
+//! Configuration: good files load, broken ones say every mistake, and layers win in their order.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sidepost::config::ProviderKind;
+use sidepost::config::layers::{DEFAULTS, Layers, Loaded, Problem};
+
+fn folder(name: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name);
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|e| e == "toml"));
+    files.sort();
+    files
+}
+
+fn load(file: Option<&Path>, environment: &[(&str, &str)], flags: &[&str]) -> Result<Loaded, Vec<Problem>> {
+    Layers {
+        file: file.map(Path::to_owned),
+        environment: environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+        flags: flags.iter().map(|f| (*f).to_owned()).collect(),
+    }
+    .load()
+}
+
+const KEY: (&str, &str) = ("SCAISEND_API_KEY", "sg_test_0");
+
+#[test]
+fn good_files_load() {
+    for file in folder("good") {
+        // One of them leaves its key to the environment.
+        if let Err(problems) = load(Some(&file), &[("NEXUSPROMAIL_API_KEY", "k")], &[]) {
+            panic!("{}: {problems:#?}", file.display());
+        }
+    }
+}
+
+#[test]
+fn broken_files_say_every_mistake() {
+    for file in folder("bad") {
+        let problems = load(Some(&file), &[], &[]).expect_err(&file.display().to_string());
+        let root = format!("{}/", env!("CARGO_MANIFEST_DIR"));
+        let lines: Vec<String> = problems.iter().map(|p| p.to_string().replace(&root, "")).collect();
+        let found = lines.join("\n") + "\n";
+        let expected = file.with_extension("error");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&expected, &found).unwrap();
+        }
+        assert_eq!(found, fs::read_to_string(&expected).unwrap_or_default(), "{}", file.display());
+    }
+}
+
+#[test]
+fn the_shipped_file_is_the_defaults_and_names_every_key() {
+    let loaded = load(None, &[KEY], &[]).unwrap();
+    for (key, value, origin) in &loaded.effective {
+        if !key.starts_with("providers.") {
+            assert_eq!(origin, "default", "{key} = {value}");
+            let name = key.rsplit('.').next().unwrap();
+            assert!(
+                DEFAULTS.lines().any(|l| l.starts_with(&format!("{name} = "))),
+                "{key} is not in config/default.toml"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_vendors_variables_are_enough() {
+    for (key, url, kind) in [
+        ("NEXUSPROMAIL_API_KEY", "NEXUSPROMAIL_API_URL", ProviderKind::NexusProMail),
+        ("SCAISEND_API_KEY", "SCAISEND_API_URL", ProviderKind::ScaiSend),
+    ] {
+        let environment =
+            [(key, "k"), (url, "https://mail.example.net/x"), ("FROM_EMAIL", "app@example.net"), ("FROM_NAME", "App")];
+        let loaded = load(None, &environment, &[]).unwrap();
+        let account = &loaded.config.providers[kind.name()];
+        assert_eq!(account.kind, kind);
+        assert_eq!(account.base_url, "https://mail.example.net/x");
+        assert_eq!(account.api_key.as_ref().unwrap().expose(), "k");
+        assert_eq!(loaded.config.sender.default, "App <app@example.net>");
+    }
+}
+
+#[test]
+fn flags_beat_environment_beats_file_beats_defaults() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/good/everything.toml");
+    let value = |environment: &[(&str, &str)], flags: &[&str]| {
+        load(Some(&file), environment, flags).unwrap().config.smtp.max_recipients
+    };
+    let environment = [("SIDEPOST_SMTP__MAX_RECIPIENTS", "11")];
+    assert_eq!(load(None, &[KEY], &[]).unwrap().config.smtp.max_recipients, 100);
+    assert_eq!(value(&[], &[]), 50);
+    assert_eq!(value(&environment, &[]), 11);
+    assert_eq!(value(&environment, &["smtp.max_recipients=7"]), 7);
+}
+
+/// figment's own reading would make 7 of it, true of "true", and trim blanks.
+#[test]
+fn a_key_from_the_environment_stays_as_it_is() {
+    for key in ["007", "12345", "true", "[x]", "{a=1}", "1e5"] {
+        let loaded = load(
+            None,
+            &[("SIDEPOST_PROVIDERS__MAIN__KIND", "scaisend"), ("SIDEPOST_PROVIDERS__MAIN__API_KEY", key)],
+            &[],
+        );
+        assert_eq!(loaded.unwrap().config.providers["main"].api_key.as_ref().unwrap().expose(), key);
+    }
+}
+
+#[test]
+fn a_key_is_read_from_its_file() {
+    let file = std::env::temp_dir().join(format!("sidepost-key-{}", std::process::id()));
+    fs::write(&file, "sg_live_from_file\n").unwrap();
+    let environment = [
+        ("SIDEPOST_PROVIDERS__MAIN__KIND", "scaisend"),
+        ("SIDEPOST_PROVIDERS__MAIN__API_KEY_FILE", file.to_str().unwrap()),
+    ];
+    let loaded = load(None, &environment, &[]);
+    fs::remove_file(&file).unwrap();
+    assert_eq!(loaded.unwrap().config.providers["main"].api_key.as_ref().unwrap().expose(), "sg_live_from_file");
+}
+
+#[test]
+fn a_vendor_key_goes_to_the_account_that_has_none() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/good/key-from-environment.toml");
+    assert!(load(Some(&file), &[], &["providers.main.api_key=x"]).is_ok());
+    let loaded = load(Some(&file), &[("NEXUSPROMAIL_API_KEY", "k")], &[]).unwrap();
+    assert_eq!(loaded.config.providers["main"].api_key.as_ref().unwrap().expose(), "k");
+}
+
+/// Promise 7: keys never appear, neither in what `check` prints nor in an error.
+#[test]
+fn no_secret_is_printed() {
+    let environment = [("SCAISEND_API_KEY", "CANARY secret with blanks"), ("SIDEPOST_SMTP__MAX_RECIPIENTS", "many")];
+    let problems = load(None, &environment, &[]).unwrap_err();
+    assert!(problems.len() >= 2 && !format!("{problems:?}").contains("CANARY"), "{problems:?}");
+    let loaded = load(None, &[("SCAISEND_API_KEY", "CANARY")], &[]).unwrap();
+    assert!(!format!("{loaded:?}").contains("CANARY"));
+}
+
+/// A Kubernetes service named "sidepost" puts such variables into every pod.
+#[test]
+fn variables_that_are_no_keys_are_left_alone() {
+    let environment =
+        [KEY, ("SIDEPOST_PORT", "tcp://10.0.0.1:25"), ("SIDEPOST_SERVICE_HOST", "10.0.0.1"), ("SIDEPOST_CONFIG", "x")];
+    assert!(load(None, &environment, &[]).is_ok());
+}
+
+#[test]
+fn an_open_relay_is_refused() {
+    let listen = "smtp.listen=[\"smtp://0.0.0.0:2525\"]";
+    let problem =
+        |flags: &[&str]| load(None, &[KEY], flags).err().map(|p| p.iter().map(|p| p.key.clone()).collect::<Vec<_>>());
+    assert_eq!(problem(&[listen]), Some(vec!["smtp.listen".to_owned()]));
+    assert_eq!(problem(&[listen, "smtp.allow=[]"]), Some(vec!["smtp.listen".to_owned()]));
+    assert_eq!(problem(&[listen, "smtp.allow=0.0.0.0/0"]), Some(vec!["smtp.allow".to_owned()]));
+    assert_eq!(problem(&[listen, "smtp.allow=0.0.0.0/1,128.0.0.0/1"]).map(|p| p.len()), Some(2));
+    assert_eq!(problem(&[listen, "smtp.allow=::/0"]), Some(vec!["smtp.allow".to_owned()]));
+    assert_eq!(problem(&[listen, "smtp.allow=10.0.0.0/8,fd00::/8"]), None);
+}
