@@ -107,6 +107,6 @@ pub struct Malformed;
 impl Message {
     /// Parses.
     pub fn parse(raw: Bytes) -> Result<Self, Malformed> {
-        Ok(Self { raw, ..Self::default() })
+        Ok(Self { raw, from: vec![], text: Some("x".into()), ..Self::default() })
     }
 }

@@ -1,0 +1,190 @@
+//! Laws: what holds for every envelope, outcome, pause and address.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use sidepost::address::Address;
+use sidepost::config::Fanout;
+use sidepost::envelope::{Envelope, TransactionId};
+use sidepost::message::{Mailbox, Message};
+use sidepost::outcome::{Cause, Outcome, TABLE, Verdict, settle};
+use sidepost::plan::plan;
+use sidepost::provider::{Batch, Limits};
+use sidepost::relay::breaker::{Breaker, Pass};
+use sidepost::relay::retry::RetryPolicy;
+
+fn an_address() -> impl Strategy<Value = Address> {
+    // Few letters, so that recipients and header addresses meet; both cases, so that some only read alike.
+    ("[abAB]{1,2}", "[xy]").prop_map(|(local, host)| Address::parse(&format!("{local}@{host}.example")).unwrap())
+}
+
+fn mailboxes() -> impl Strategy<Value = Vec<Mailbox>> {
+    prop::collection::vec(an_address().prop_map(|address| Mailbox { name: None, address }), 0..6)
+}
+
+fn an_envelope() -> impl Strategy<Value = Envelope> {
+    prop::collection::vec(an_address(), 1..12).prop_map(|all| {
+        let mut recipients: Vec<Address> = Vec::new();
+        for address in all {
+            if !recipients.contains(&address) {
+                recipients.push(address);
+            }
+        }
+        Envelope { recipients, ..Envelope::default() }
+    })
+}
+
+fn some_limits() -> impl Strategy<Value = Limits> {
+    (1usize..8, any::<bool>()).prop_map(|(recipients, shows_recipients)| Limits {
+        vendor: "Test",
+        recipients,
+        shows_recipients: shows_recipients && recipients > 1,
+        attachments: 1,
+        headers: true,
+        reply_to: 1,
+        body: 1,
+    })
+}
+
+fn a_fanout() -> impl Strategy<Value = Fanout> {
+    prop_oneof![Just(Fanout::Auto), Just(Fanout::Single), Just(Fanout::PerRecipient)]
+}
+
+fn an_outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        prop::option::of("[a-z]{1,200}").prop_map(|id| Outcome::Accepted { id }),
+        (0..TABLE.len(), ".{0,300}").prop_map(|(n, detail)| Outcome::from_cause(Cause::new(TABLE[n].kind, detail))),
+    ]
+}
+
+fn verdicts() -> impl Strategy<Value = Vec<Verdict>> {
+    prop::collection::vec((an_address(), an_outcome()), 1..20)
+        .prop_map(|all| all.into_iter().map(|(recipient, outcome)| Verdict { recipient, outcome }).collect())
+}
+
+fn id() -> TransactionId {
+    TransactionId::new(uuid::Uuid::nil())
+}
+
+fn reads_like_any(address: &Address, list: &[Mailbox]) -> bool {
+    list.iter().any(|m| m.address.reads_like(address))
+}
+
+proptest! {
+    /// Promise 2: the envelope decides who gets mail.
+    #[test]
+    fn each_envelope_recipient_is_in_exactly_one_batch(
+        envelope in an_envelope(), to in mailboxes(), cc in mailboxes(), limits in some_limits(), fanout in a_fanout()
+    ) {
+        let message = Message { to, cc, ..Message::default() };
+        let plan = plan(&envelope, &message, &limits, fanout);
+        let mut sent: Vec<&Address> = plan.batches.iter().flat_map(Batch::recipients).collect();
+        let mut wanted: Vec<&Address> = envelope.recipients.iter().collect();
+        sent.sort();
+        wanted.sort();
+        prop_assert_eq!(sent, wanted);
+        for batch in &plan.batches {
+            prop_assert!(batch.len() <= limits.recipients);
+            prop_assert!(batch.personalizations.iter().all(|group| !group.to.is_empty()));
+        }
+    }
+
+    /// Promise 2: whoever is in the envelope only is shown to nobody else.
+    #[test]
+    fn a_hidden_recipient_is_alone_in_its_message(
+        envelope in an_envelope(), to in mailboxes(), cc in mailboxes(), limits in some_limits(), fanout in a_fanout()
+    ) {
+        let message = Message { to, cc, ..Message::default() };
+        for batch in plan(&envelope, &message, &limits, fanout).batches {
+            for group in batch.personalizations {
+                let members: Vec<&Mailbox> = group.mailboxes().collect();
+                let hidden = members.iter().any(|m| !reads_like_any(&m.address, &message.to) && !reads_like_any(&m.address, &message.cc));
+                prop_assert!(!hidden || members.len() == 1);
+                let distinct: BTreeSet<String> = members.iter().map(|m| m.address.as_str().to_ascii_lowercase()).collect();
+                prop_assert_eq!(distinct.len(), members.len(), "the APIs refuse twins in one group");
+            }
+        }
+    }
+
+    #[test]
+    fn settling_does_not_depend_on_the_order(verdicts in verdicts(), strict in any::<bool>()) {
+        let mut turned = verdicts.clone();
+        turned.reverse();
+        let (one, other) = (settle(&verdicts, "main", id(), strict), settle(&turned, "main", id(), strict));
+        prop_assert_eq!(one.class(), other.class());
+        let has = |pick: fn(&Outcome) -> bool| verdicts.iter().any(|v| pick(&v.outcome));
+        let deferred = has(|o| matches!(o, Outcome::Deferred(_)));
+        let accepted = has(|o| matches!(o, Outcome::Accepted { .. }));
+        let rejected = has(|o| matches!(o, Outcome::Rejected(_)));
+        let class = if deferred { 4 } else if accepted && !(strict && rejected) { 2 } else { 5 };
+        prop_assert_eq!(one.class(), class);
+    }
+
+    #[test]
+    fn a_reply_is_one_clean_line(verdicts in verdicts()) {
+        let reply = settle(&verdicts, "main", id(), false);
+        let mut wire = Vec::new();
+        reply.write_to(&mut wire);
+        prop_assert!(wire.len() <= 512 && wire.ends_with(b"\r\n"));
+        prop_assert!(wire[..wire.len() - 2].iter().all(|b| (0x20..0x7f).contains(b)));
+        prop_assert_eq!(u16::from(reply.enhanced.unwrap().0), reply.class());
+    }
+
+    #[test]
+    fn the_sum_of_waits_never_passes_the_deadline(
+        max_attempts in 1u32..12, timeout in 1u64..20_000, deadline in 1u64..60_000, chance in 0.0f64..1.0,
+        asked in prop::option::of(0u64..100_000), took in 0u64..20_000, kind in 0..TABLE.len()
+    ) {
+        let policy = RetryPolicy { max_attempts, attempt_timeout: Duration::from_millis(timeout) };
+        let cause = Cause::new(TABLE[kind].kind, "").with_retry_after(asked.map(Duration::from_millis));
+        let deadline = Duration::from_millis(deadline);
+        let mut spent = Duration::from_millis(took.min(timeout));
+        for attempt in 1.. {
+            let Some(wait) = policy.next(attempt, &cause, deadline.saturating_sub(spent), chance) else { break };
+            spent += wait + policy.attempt_timeout;
+            prop_assert!(attempt < max_attempts);
+            prop_assert!(spent <= deadline);
+        }
+    }
+
+    #[test]
+    fn an_address_reads_back_as_itself(address in an_address()) {
+        prop_assert_eq!(&Address::parse(address.as_str()).unwrap(), &address);
+    }
+
+    #[test]
+    fn whatever_parses_as_an_address_is_canonical(text in "[a-c.\"\\\\ <>@()\\[\\]:-]{0,12}@?[a-c.\\[\\]0-9:-]{0,12}") {
+        if let Ok(address) = Address::parse(&text) {
+            prop_assert_eq!(&Address::parse(address.as_str()).unwrap(), &address);
+            prop_assert!(address.as_str().bytes().all(|b| (0x20..0x7f).contains(&b)));
+            prop_assert_eq!(format!("{}@{}", address.local(), address.domain()), address.as_str());
+        }
+    }
+
+    /// One probe at a time, whatever is reported; and an account that answers is never paused by its breaker.
+    #[test]
+    fn an_open_breaker_lets_one_probe_through(kinds in prop::collection::vec(0..=TABLE.len(), 1..40)) {
+        let start = Instant::now();
+        let mut breaker = Breaker::new(Duration::from_secs(10), Duration::from_secs(3600));
+        for (n, kind) in kinds.iter().enumerate() {
+            let now = start + Duration::from_secs(n as u64);
+            match TABLE.get(*kind) {
+                Some(row) => breaker.failed(&Cause::new(row.kind, ""), now),
+                None => breaker.answered(),
+            };
+            if *kind == TABLE.len() {
+                prop_assert_eq!(breaker.enter(now, now), Pass::Now);
+                prop_assert!(breaker.trouble().is_none());
+            }
+            if breaker.trouble().is_some() {
+                let due = now + Duration::from_secs(11);
+                prop_assert_eq!(breaker.look(due, due), Pass::Now, "a probe is due");
+            }
+        }
+        let later = start + Duration::from_secs(1000);
+        let was_open = breaker.trouble().is_some();
+        prop_assert_eq!(breaker.enter(later, later), Pass::Now);
+        prop_assert_eq!(matches!(breaker.enter(later, later), Pass::Never(_)), was_open, "no second probe");
+    }
+}

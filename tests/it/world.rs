@@ -1,0 +1,149 @@
+//! A relay whose API is a script: what every test of the whole transaction stands on.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use sidepost::address::Address;
+use sidepost::config::layers::Layers;
+use sidepost::config::{Config, LogAddresses};
+use sidepost::envelope::{Envelope, Transaction, TransactionId};
+use sidepost::metrics::Metrics;
+use sidepost::outcome::Kind;
+use sidepost::provider::{Request, Response};
+use sidepost::relay::Relay;
+use sidepost::relay::account::Account;
+use sidepost::relay::http::{Transport, TransportError};
+use sidepost::relay::journal::Journal;
+use sidepost::sender::SenderPolicy;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// What the API does with one request.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    Status(u16, Vec<(String, String)>, String),
+    /// Nothing left this machine.
+    NotSent(Kind),
+    /// Sent, and the connection was gone.
+    Lost,
+    /// Sent, and no answer until the attempt's time is over.
+    Never,
+    /// The answer comes later.
+    After(Duration, Box<Answer>),
+}
+
+impl Answer {
+    pub fn ok(id: &str) -> Self {
+        Self::Status(202, Vec::new(), format!("{{\"message_id\":\"{id}\"}}"))
+    }
+
+    pub fn status(status: u16) -> Self {
+        Self::Status(status, Vec::new(), String::new())
+    }
+
+    pub fn throttled(seconds: u32) -> Self {
+        Self::Status(429, vec![("retry-after".into(), seconds.to_string())], String::new())
+    }
+}
+
+/// The scripted API: answers in order, and remembers what it was asked. When the script is over it accepts.
+#[derive(Default)]
+pub struct Script {
+    answers: Mutex<VecDeque<Answer>>,
+    seen: Mutex<Vec<Value>>,
+}
+
+impl Script {
+    pub fn new(answers: impl IntoIterator<Item = Answer>) -> Arc<Self> {
+        Arc::new(Self { answers: Mutex::new(answers.into_iter().collect()), seen: Mutex::default() })
+    }
+
+    pub fn push(&self, answer: Answer) {
+        self.answers.lock().unwrap().push_back(answer);
+    }
+
+    /// The bodies of the requests so far.
+    pub fn seen(&self) -> Vec<Value> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub fn requests(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+}
+
+impl Transport for Script {
+    fn send<'a>(&'a self, request: &'a Request, deadline: Instant) -> BoxFuture<'a, Result<Response, TransportError>> {
+        let body = request.body.to_vec();
+        assert_eq!(body.len(), request.body.len(), "the announced length is the real one");
+        self.seen.lock().unwrap().push(serde_json::from_slice(&body).expect("a payload is JSON"));
+        let answer = self.answers.lock().unwrap().pop_front().unwrap_or_else(|| Answer::ok("msg"));
+        Box::pin(give(answer, deadline))
+    }
+}
+
+fn give(answer: Answer, deadline: Instant) -> BoxFuture<'static, Result<Response, TransportError>> {
+    Box::pin(async move {
+        match answer {
+            Answer::Status(status, headers, body) => {
+                let headers = headers.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect();
+                Ok(Response { status, headers, body: Bytes::from(body), complete: true, received: SystemTime::now() })
+            }
+            Answer::NotSent(kind) => Err(TransportError::NotSent { kind, detail: "scripted".into() }),
+            Answer::Lost => Err(TransportError::Lost { detail: "scripted".into() }),
+            Answer::Never => {
+                sleep_until(deadline).await;
+                Err(TransportError::Lost { detail: "no answer in time".into() })
+            }
+            Answer::After(wait, answer) => {
+                sleep(wait).await;
+                give(*answer, deadline).await
+            }
+        }
+    })
+}
+
+/// A valid configuration with one account called `main`.
+pub fn config(flags: &[&str]) -> Config {
+    let mut all = vec!["providers.main.kind=scaisend".to_owned(), "providers.main.api_key=CANARY".to_owned()];
+    all.push("smtp.hostname=relay.test".to_owned());
+    all.extend(flags.iter().map(|f| (*f).to_owned()));
+    Layers { flags: all, ..Layers::default() }.load().expect("a valid configuration").config
+}
+
+pub fn relay(config: &Config, script: &Arc<Script>) -> Arc<Relay> {
+    let metrics = Arc::new(Metrics::default());
+    let transport: Arc<dyn Transport> = script.clone();
+    let account = Account::new("main", &config.providers["main"], &config.delivery, transport, Arc::clone(&metrics));
+    let sender = SenderPolicy::new(&config.sender.default).unwrap();
+    Arc::new(Relay::new(Arc::new(account), sender, &config.delivery, Journal::new(LogAddresses::Full), metrics))
+}
+
+pub fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+pub const MAIL: &str = "From: App <app@example.com>\r\nTo: Ann <ann@example.net>\r\nSubject: hi\r\n\r\nhello\r\n";
+
+/// A transaction of one mail to these recipients.
+pub fn transaction(mail: &str, recipients: &[&str]) -> Transaction {
+    Transaction {
+        id: TransactionId::new(uuid::Uuid::nil()),
+        client: None,
+        envelope: Envelope {
+            helo: "app.test".into(),
+            principal: None,
+            reverse_path: Some(address("app@example.com")),
+            recipients: recipients.iter().map(|r| address(r)).collect(),
+        },
+        data: Bytes::from(mail.to_owned()),
+    }
+}
+
+/// Submits one mail and gives the reply as a person reads it.
+pub async fn submit(relay: &Arc<Relay>, recipients: &[&str]) -> String {
+    Arc::clone(relay).submit(transaction(MAIL, recipients)).await.reply.to_string()
+}
