@@ -4,6 +4,7 @@
 mod config;
 mod faults;
 mod house;
+mod http_client;
 mod laws;
 mod providers;
 mod world;
