@@ -4,6 +4,7 @@ pub mod config;
 pub mod envelope;
 pub mod message;
 pub mod metrics;
+pub mod mime;
 pub mod outcome;
 pub mod relay;
 pub mod reply;
