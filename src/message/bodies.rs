@@ -1,6 +1,6 @@
 //! Which parts are the bodies (RFC 8621 §4.1.4, with three deviations), and their text.
 
-use std::borrow::Cow;
+use mail_parser::decoders::html::html_to_text;
 
 use super::{Message, attachments, words};
 use crate::mime::{Part, parameter};
@@ -150,31 +150,32 @@ impl Message {
     /// Joins the bodies. A rendering that the mail does not have stays `None`; in one that it has, loose parts of the
     /// other kind have their place, too.
     pub(super) fn read_bodies(&mut self, parts: &[Part], selection: &Selection) {
-        let has =
-            |list: &[usize], wanted: Kind| list.iter().any(|i| parts.get(*i).is_some_and(|part| kind(part) == wanted));
-        if has(&selection.text, Kind::Text) {
-            self.text = Some(self.join(parts, &selection.text, Kind::Text));
-        }
-        if has(&selection.html, Kind::Html) {
-            self.html = Some(self.join(parts, &selection.html, Kind::Html));
-        }
+        self.text = self.join(parts, &selection.text, Kind::Text);
+        self.html = self.join(parts, &selection.html, Kind::Html);
     }
 
-    fn join(&self, parts: &[Part], list: &[usize], wanted: Kind) -> String {
+    fn join(&self, parts: &[Part], list: &[usize], wanted: Kind) -> Option<String> {
+        let bodies: Vec<(Kind, String)> = list
+            .iter()
+            .filter_map(|i| parts.get(*i))
+            .map(|part| (kind(part), self.body(part)))
+            .filter(|(_, text)| !text.trim().is_empty())
+            .collect();
+        if !bodies.iter().any(|(kind, _)| *kind == wanted) {
+            return None;
+        }
         let mut joined = String::new();
-        for part in list.iter().filter_map(|i| parts.get(*i)) {
-            let text = self.body(part);
-            let text = match (wanted, kind(part)) {
-                (Kind::Html, Kind::Text) => Cow::Owned(escape(&text)),
-                (Kind::Text, Kind::Html) => Cow::Owned(mail_parser::decoders::html::html_to_text(&text)),
-                _ => Cow::Owned(text),
-            };
+        for (kind, text) in bodies {
             if !joined.is_empty() && !joined.ends_with('\n') {
                 joined.push('\n');
             }
-            joined.push_str(&text);
+            joined.push_str(&match (wanted, kind) {
+                (Kind::Html, Kind::Text) => escape(&text),
+                (Kind::Text, Kind::Html) => html_to_text(&text),
+                _ => text,
+            });
         }
-        joined
+        Some(joined)
     }
 
     /// The text of one body: lines end with LF, no byte order mark, no NUL. `format=flowed` (RFC 3676) is left as it is:

@@ -175,7 +175,9 @@ impl Entry {
         let address = Address::parse(std::str::from_utf8(without_route(address)).ok()?).ok()?;
         // The comment after an address is where the name stood before RFC 822 (RFC 5322 §3.4 note).
         let name = Some(display(&name)).filter(|name| !name.is_empty()).unwrap_or_else(|| display(&self.comment));
-        Some(Mailbox { name: (!name.is_empty()).then_some(name), address })
+        // The address once more is no name.
+        let named = !name.is_empty() && !name.eq_ignore_ascii_case(address.as_str());
+        Some(Mailbox { name: named.then_some(name), address })
     }
 }
 

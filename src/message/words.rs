@@ -16,6 +16,7 @@ pub(super) fn decode<'a>(label: Option<&[u8]>, octets: &'a [u8]) -> Cow<'a, str>
     match label.as_slice() {
         b"utf-7" | b"unicode-1-1-utf-7" | b"csutf7" => utf7::MAIL.decode_lossy(octets).into(),
         b"hz-gb-2312" => hz(octets).into(),
+        b"iso-2022-jp" | b"csiso2022jp" => iso_2022_jp(octets).into(),
         // Windows-1252 in the standard; what is so labelled in mail and has 8-bit characters is mostly UTF-8.
         b"" | b"us-ascii" | b"ascii" | b"ansi_x3.4-1968" | b"7bit" | b"8bit" => unlabelled(octets),
         _ => match charset_decoder(&label) {
@@ -61,6 +62,24 @@ fn is_seven_bit_code(label: &[u8]) -> bool {
         ]
         .iter()
         .any(|prefix| label.starts_with(prefix))
+}
+
+/// ISO-2022-JP. Joined encoded words have escape sequences directly after each other, which decoders report as an error
+/// (WHATWG Encoding, §12.2.1); the first of the two has no effect.
+fn iso_2022_jp(octets: &[u8]) -> String {
+    let mut out = Vec::with_capacity(octets.len());
+    let mut rest = octets;
+    while let [first, after @ ..] = rest {
+        if let [0x1b, _, _, escape @ ..] = rest
+            && escape.starts_with(b"\x1b")
+        {
+            rest = escape;
+            continue;
+        }
+        out.push(*first);
+        rest = after;
+    }
+    charset_decoder(b"iso-2022-jp").map_or_else(|| String::from_utf8_lossy(&out).into_owned(), |decoder| decoder(&out))
 }
 
 /// RFC 1843: `~{` and `~}` enclose GB 2312 without its high bits.

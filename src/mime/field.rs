@@ -2,6 +2,24 @@
 
 use std::ops::Range;
 
+/// How many lines that are no fields a header may have in a row.
+const LOOK_AHEAD: usize = 16;
+/// Fields by which a line is recognised as part of a header and not as text like `Note: …`.
+const USUAL: &[&str] = &[
+    "received",
+    "from",
+    "to",
+    "cc",
+    "subject",
+    "date",
+    "message-id",
+    "reply-to",
+    "mime-version",
+    "content-type",
+    "content-transfer-encoding",
+    "content-disposition",
+];
+
 /// One header field: where its name and its still folded value are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
@@ -50,11 +68,22 @@ impl<'a, D: Fn(&[u8]) -> bool> Fields<'a, D> {
         at
     }
 
-    /// Whether the header goes on after the line `junk` that is no field: another field follows. Else the blank line
-    /// was forgotten and the text of the body has begun.
-    fn is_junk(&self, junk: usize) -> bool {
-        let next = self.skip_continuations(line_after(self.raw, junk));
-        self.seen && field_name(self.line(next)).is_some() && !(self.is_delimiter)(self.line(next))
+    /// Whether the header goes on after the line `at` that is no field: a field that every header has follows soon.
+    /// Else the blank line was forgotten and the text of the body has begun.
+    fn is_junk(&self, mut at: usize) -> bool {
+        for _ in 0..LOOK_AHEAD {
+            at = line_after(self.raw, at);
+            let line = self.line(at);
+            if line.trim_ascii().is_empty() || (self.is_delimiter)(line) {
+                return false;
+            }
+            if let Some((name, _)) = field_name(line) {
+                let name = line.get(name).unwrap_or_default();
+                let known = USUAL.iter().any(|usual| name.eq_ignore_ascii_case(usual.as_bytes()));
+                return self.seen && (known || name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"x-")));
+            }
+        }
+        false
     }
 }
 
@@ -85,9 +114,10 @@ impl<D: Fn(&[u8]) -> bool> Iterator for Fields<'_, D> {
     }
 }
 
-/// Where the header of a mail starts: after blank lines and the mbox line that some software leaves in front of it.
+/// Where the header of a mail starts: after the byte order mark, the blank lines and the mbox line that some software
+/// leaves in front of it.
 pub fn mail_start(raw: &[u8]) -> usize {
-    let mut at = 0;
+    let mut at = if raw.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     loop {
         let after = line_after(raw, at);
         let line = raw.get(at..after).unwrap_or_default();

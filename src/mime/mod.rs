@@ -19,7 +19,7 @@ use field::{Fields, line_after};
 pub struct Limits {
     /// Multiparts inside each other.
     pub depth: usize,
-    /// Parts altogether.
+    /// Parts altogether, without the mail itself.
     pub parts: usize,
     /// Octets of one header.
     pub header_bytes: usize,
@@ -134,7 +134,7 @@ struct Splitter<'a> {
 impl Splitter<'_> {
     /// Reads the header at `at`, adds the part and returns where its body starts.
     fn begin(&mut self, at: usize, default_media: &str) -> Result<usize, Excess> {
-        if self.parts.len() >= self.limits.parts {
+        if self.parts.len() > self.limits.parts {
             return Err(Excess::Parts(self.limits.parts));
         }
         let (part, body) = self.header(at, default_media)?;
@@ -142,7 +142,7 @@ impl Splitter<'_> {
         self.leaf = Some(index);
         if part.is_multipart() {
             let content_type = Part::value(self.raw, part.content_type.as_ref());
-            let boundary = parameter::find(content_type, "boundary").map(|found| found.first_token_or_quoted());
+            let boundary = parameter::find(content_type, "boundary").map(parameter::Parameter::first_token_or_quoted);
             if let Some(boundary) = boundary.filter(|boundary| !boundary.is_empty()) {
                 self.enter(index, boundary)?;
             }
