@@ -6,6 +6,7 @@ pub mod config;
 pub mod envelope;
 pub mod message;
 pub mod metrics;
+pub mod mime;
 pub mod outcome;
 pub mod plan;
 pub mod provider;

@@ -1,8 +1,17 @@
 //! Header values and body selection: raw bytes -> `Message`. The only user of mail-parser.
 
+mod attachments;
+mod bodies;
+mod content;
+mod headers;
+mod mailboxes;
+mod words;
+
 use bytes::Bytes;
 
+pub use self::content::{Base64Chunks, Content, TransferEncoding};
 use crate::address::Address;
+use crate::mime::{self, Part, parameter};
 
 /// A name and an address, as a header shows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,24 +76,51 @@ pub struct Attachment {
     pub content: Content,
 }
 
-/// The octets of an attachment, still in the transfer encoding they came in; a slice of the mail, never a copy.
-#[derive(Debug, Clone)]
-pub struct Content {
-    /// The encoded octets.
-    pub encoded: Bytes,
-    /// How they are encoded.
-    pub encoding: TransferEncoding,
+/// Why a mail is not read. Displays as the sentence for the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// It has more structure than anybody's mail.
+    #[error(transparent)]
+    Structure(#[from] mime::Excess),
 }
 
-/// Content-Transfer-Encoding (RFC 2045 §6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransferEncoding {
-    /// 7bit, 8bit, binary, or unknown.
-    Identity,
-    /// base64.
-    Base64,
-    /// quoted-printable.
-    QuotedPrintable,
+impl Message {
+    /// Reads a mail.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it exceeds the limits of [`mime::Limits`]. Everything else is read as well as it goes.
+    pub fn parse(raw: Bytes) -> Result<Self, Malformed> {
+        let parts = mime::split(&raw, &mime::Limits::default())?;
+        let selection = bodies::select(&raw, &parts);
+        let mut message = Self { losses: losses(&raw, &parts), raw, ..Self::default() };
+        message.read_header(parts.first().map_or(0, |mail| mail.header.start));
+        message.read_bodies(&parts, &selection);
+        message.read_attachments(&parts, &selection.attachments);
+        Ok(message)
+    }
+}
+
+/// Signatures and encryption: they hold for the octets of a part, and an API that rebuilds the mail breaks them.
+fn losses(raw: &[u8], parts: &[Part]) -> Vec<Loss> {
+    let mut losses: Vec<Loss> = Vec::new();
+    for part in parts {
+        let content_type = Part::value(raw, part.content_type.as_ref());
+        let is_pgp = || {
+            let protocol = parameter::find(content_type, "protocol").unwrap_or_default().octets.to_ascii_lowercase();
+            protocol.starts_with(b"application/pgp")
+        };
+        let what = match part.media.as_str() {
+            "multipart/signed" if is_pgp() => "the PGP/MIME signature (multipart/signed)",
+            "multipart/signed" => "the S/MIME signature (multipart/signed)",
+            "multipart/encrypted" => "the PGP/MIME encryption (multipart/encrypted)",
+            "application/pkcs7-mime" | "application/x-pkcs7-mime" => "the S/MIME content (application/pkcs7-mime)",
+            _ => continue,
+        };
+        if losses.iter().all(|loss| loss.what != what) {
+            losses.push(Loss { what: what.to_owned() });
+        }
+    }
+    losses
 }
 
 impl Content {

@@ -1,0 +1,242 @@
+//! Mailbox lists (RFC 5322 §3.4, also the obsolete forms of §4.4): every valid address with its name, nothing guessed.
+
+use encodify::rfc2047::EncodedWord;
+
+use super::{Mailbox, words};
+use crate::address::Address;
+
+/// The mailboxes of a header value. Groups are flattened, what has no valid address is dropped.
+pub(super) fn parse(value: &[u8]) -> Vec<Mailbox> {
+    let text = words::utf8_or_windows(value);
+    let mut list = List { input: text.as_bytes(), at: 0, entry: Entry::default(), mailboxes: Vec::new() };
+    list.read();
+    list.mailboxes
+}
+
+/// What stands between two commas.
+#[derive(Default)]
+struct Entry {
+    words: Vec<Word>,
+    /// The text in angle brackets.
+    angle: Option<Vec<u8>>,
+    comment: Vec<u8>,
+}
+
+/// A run of text without blanks, or a quoted string.
+struct Word {
+    /// As it is read: without the quotes.
+    text: Vec<u8>,
+    /// As it is written: what an address needs.
+    written: Vec<u8>,
+    /// Whether a blank or comment stands before it.
+    apart: bool,
+}
+
+struct List<'a> {
+    input: &'a [u8],
+    at: usize,
+    entry: Entry,
+    mailboxes: Vec<Mailbox>,
+}
+
+impl List<'_> {
+    fn read(&mut self) {
+        let mut apart = true;
+        while let Some(b) = self.input.get(self.at).copied() {
+            let before = self.at;
+            self.at += 1;
+            match b {
+                b',' | b';' => self.finish(),
+                // The name of a group.
+                b':' if self.entry.angle.is_none() => self.entry = Entry::default(),
+                b'<' => {
+                    let angle = self.angle();
+                    self.entry.angle.get_or_insert(angle);
+                }
+                b'(' => self.comment(),
+                b'"' => self.quoted(apart),
+                _ if b.is_ascii_whitespace() || matches!(b, b'>' | b':') => {}
+                _ => {
+                    self.at = before;
+                    self.atom(apart);
+                }
+            }
+            apart = b.is_ascii_whitespace() || b == b'(';
+        }
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        self.mailboxes.extend(std::mem::take(&mut self.entry).mailbox());
+    }
+
+    /// A run of other characters; an encoded word is one whatever is in it.
+    fn atom(&mut self, apart: bool) {
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        let encoded = EncodedWord::parse(rest).filter(|(word, _)| !word.payload.contains(&b' ')).map(|(_, len)| len);
+        let len = encoded.unwrap_or_else(|| {
+            let ends = |b: u8| b.is_ascii_whitespace() || b",;:<>(\"".contains(&b);
+            let plain = rest.iter().skip(1).position(|b| ends(*b)).map_or(rest.len(), |n| n + 1);
+            // A domain literal has colons.
+            let literal = rest.get(..plain).is_some_and(|atom| atom.contains(&b'['));
+            let close = if literal { memchr::memchr(b']', rest.get(..300).unwrap_or(rest)) } else { None };
+            close.map_or(plain, |close| plain.max(close + 1))
+        });
+        let text = rest.get(..len).unwrap_or_default().to_vec();
+        self.at += len;
+        self.entry.words.push(Word { written: text.clone(), text, apart });
+    }
+
+    /// A quoted string after its opening quote.
+    fn quoted(&mut self, apart: bool) {
+        let (mut text, mut written) = (Vec::new(), vec![b'"']);
+        while let Some(b) = self.input.get(self.at).copied() {
+            self.at += 1;
+            written.push(b);
+            match b {
+                b'"' => break,
+                b'\\' => {
+                    if let Some(escaped) = self.input.get(self.at).copied() {
+                        self.at += 1;
+                        written.push(escaped);
+                        text.push(escaped);
+                    }
+                }
+                b'\r' | b'\n' => _ = written.pop(),
+                _ => text.push(b),
+            }
+        }
+        self.entry.words.push(Word { text, written, apart });
+    }
+
+    /// The text up to the closing bracket without blanks and comments (RFC 5322 §4.4 allows them around dots).
+    fn angle(&mut self) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut quoted = false;
+        while let Some(b) = self.input.get(self.at).copied() {
+            self.at += 1;
+            match b {
+                b'>' if !quoted => break,
+                b'(' if !quoted => {
+                    let comment = std::mem::take(&mut self.entry.comment);
+                    self.comment();
+                    self.entry.comment = comment;
+                }
+                b'"' => {
+                    quoted = !quoted;
+                    text.push(b);
+                }
+                b'\\' if quoted => {
+                    text.push(b);
+                    text.extend(self.input.get(self.at));
+                    self.at += 1;
+                }
+                b' ' if quoted => text.push(b),
+                _ if b.is_ascii_whitespace() => {}
+                _ => text.push(b),
+            }
+        }
+        text
+    }
+
+    /// A comment after its opening parenthesis; comments may be nested (RFC 5322 §3.2.2).
+    fn comment(&mut self) {
+        let mut depth = 1_usize;
+        if !self.entry.comment.is_empty() {
+            self.entry.comment.push(b' ');
+        }
+        while let Some(b) = self.input.get(self.at).copied() {
+            self.at += 1;
+            match b {
+                b'(' => depth += 1,
+                b')' => depth -= 1,
+                b'\\' => {
+                    self.entry.comment.extend(self.input.get(self.at));
+                    self.at += 1;
+                    continue;
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            self.entry.comment.push(b);
+        }
+    }
+}
+
+impl Entry {
+    fn mailbox(self) -> Option<Mailbox> {
+        let (name, address) = match self.angle {
+            Some(angle) => (join(&self.words), angle),
+            None => bare(&self.words)?,
+        };
+        let address = address.strip_prefix(b"mailto:").unwrap_or(&address);
+        let address = Address::parse(std::str::from_utf8(without_route(address)).ok()?).ok()?;
+        // The comment after an address is where the name stood before RFC 822 (RFC 5322 §3.4 note).
+        let name = Some(display(&name)).filter(|name| !name.is_empty()).unwrap_or_else(|| display(&self.comment));
+        // The address once more is no name.
+        let named = !name.is_empty() && !name.eq_ignore_ascii_case(address.as_str());
+        Some(Mailbox { name: named.then_some(name), address })
+    }
+}
+
+/// Name and address of an entry without angle brackets: the one word with an @ is the address, the others are the name.
+fn bare(words: &[Word]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut runs: Vec<Vec<&Word>> = Vec::new();
+    for word in words {
+        match runs.last_mut().filter(|run| !word.apart || is_joined(run, word)) {
+            Some(run) => run.push(word),
+            None => runs.push(vec![word]),
+        }
+    }
+    let has_at =
+        |run: &[&Word]| run.iter().any(|word| word.written.first() != Some(&b'"') && word.written.contains(&b'@'));
+    let (addresses, names): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| has_at(run));
+    let [address] = addresses.as_slice() else { return None };
+    let written = address.iter().flat_map(|word| word.written.iter().copied()).collect();
+    let mut name = Vec::new();
+    for word in names.into_iter().flatten() {
+        append(&mut name, word);
+    }
+    Some((name, written))
+}
+
+/// Whether a blank between `run` and `word` is one of those that RFC 5322 §4.4 allows inside of an address.
+fn is_joined(run: &[&Word], word: &Word) -> bool {
+    let ends =
+        run.last().is_some_and(|last| matches!(last.written.last(), Some(b'.' | b'@')) && last.written.len() < 320);
+    let in_address = run.iter().any(|word| word.written.contains(&b'@'));
+    matches!(word.written.first(), Some(b'@'))
+        || ends && in_address
+        || in_address && word.written.first() == Some(&b'.')
+}
+
+fn join(words: &[Word]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for word in words {
+        append(&mut text, word);
+    }
+    text
+}
+
+fn append(text: &mut Vec<u8>, word: &Word) {
+    if word.apart && !text.is_empty() {
+        text.push(b' ');
+    }
+    text.extend_from_slice(&word.text);
+}
+
+fn display(text: &[u8]) -> String {
+    words::unstructured(text)
+}
+
+/// `@a,@b:user@host`: the route means nothing any more (RFC 5321 §4.1.1.3, appendix C).
+fn without_route(address: &[u8]) -> &[u8] {
+    match address.first() {
+        Some(b'@') => {
+            address.iter().position(|b| *b == b':').and_then(|colon| address.get(colon + 1..)).unwrap_or(address)
+        }
+        _ => address,
+    }
+}
