@@ -122,27 +122,3 @@ fn losses(raw: &[u8], parts: &[Part]) -> Vec<Loss> {
     }
     losses
 }
-
-impl Content {
-    /// Length of the base64 form.
-    pub fn base64_len(&self) -> usize {
-        self.encoded.len()
-    }
-
-    /// The base64 form.
-    pub fn base64_chunks(&self) -> impl Iterator<Item = Bytes> + Send + Sync + use<> {
-        std::iter::once(self.encoded.clone())
-    }
-}
-
-/// Malformed.
-#[derive(Debug, thiserror::Error)]
-#[error("malformed")]
-pub struct Malformed;
-
-impl Message {
-    /// Parses.
-    pub fn parse(raw: Bytes) -> Result<Self, Malformed> {
-        Ok(Self { raw, from: vec![], text: Some("x".into()), ..Self::default() })
-    }
-}
