@@ -1,10 +1,242 @@
 //! Builds everything from the configuration, runs it, drains it: the only room that knows all others.
-use crate::config::Config;
+
+use std::future::Future;
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{Level, info, warn};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings};
+use crate::metrics::Metrics;
+use crate::provider::{self, Payload, Request};
+use crate::relay::Relay;
+use crate::relay::account::Account;
+use crate::relay::http::{HttpTransport, Transport, TransportError};
+use crate::relay::journal::Journal;
+use crate::sandbox::{self, Sandbox};
+use crate::sender::SenderPolicy;
+use crate::smtp::{self, Server};
+use crate::web::{self, AccountState, Web};
+
+/// Longest wait for a webhook receiver of somebody who tries the sandbox out.
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Runs the relay with its configured account until a signal ends it.
+///
+/// # Errors
+/// A sentence for the operator when something cannot be set up.
 pub fn serve(config: Config) -> Result<(), String> {
-    let _ = config;
-    Ok(())
+    run(async move {
+        start_logging(&config.log)?;
+        let web = bind_web(config.web.listen).await?;
+        let relay = Running::start(config, web, None)?;
+        relay.until_signal().await
+    })
 }
-pub fn sandbox(config: Config) -> Result<(), String> {
-    let _ = config;
-    Ok(())
+
+/// Runs the relay and a stand-in for the API in one process. The first lines printed say what to do.
+///
+/// # Errors
+/// As [`serve`].
+pub fn sandbox(mut config: Config) -> Result<(), String> {
+    run(async move {
+        start_logging(&config.log)?;
+        let web = bind_web(config.web.listen).await?;
+        let page = local_address(&web)?;
+        for account in config.providers.values_mut() {
+            account.base_url = format!("http://{page}");
+        }
+        let relay = Running::start(config, web, Some(page))?;
+        relay.greet(page);
+        relay.until_signal().await
+    })
+}
+
+fn run(program: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|e| format!("the runtime cannot start: {e}"))?.block_on(program)
+}
+
+/// Everything that runs.
+struct Running {
+    server: Arc<Server<Relay>>,
+    smtp: Vec<SocketAddr>,
+    web_shutdown: CancellationToken,
+    drain: Duration,
+    signals: Signals,
+}
+
+impl Running {
+    /// Binds, then serves. `sandbox` is where the page is, if there is one.
+    fn start(mut config: Config, web: TcpListener, sandbox: Option<SocketAddr>) -> Result<Self, String> {
+        let signals = Signals::new()?;
+        if config.smtp.hostname.is_empty() {
+            config.smtp.hostname = hostname();
+        }
+        let metrics = Arc::new(Metrics::default());
+        let relay = Arc::new(build_relay(&config, &metrics)?);
+        let server = Arc::new(Server::new(&config.smtp, &config.delivery, Arc::clone(&relay), Arc::clone(&metrics)));
+        let mut smtp = Vec::new();
+        for listen in &config.smtp.listen {
+            let listener = smtp::listener::bind(listen).map_err(|e| cannot_listen(&listen.to_string(), "smtp.listen", &e))?;
+            smtp.push(local_address(&listener)?);
+            info!(smtp = %local_address(&listener)?, web = %local_address(&web)?, "listening");
+            tokio::spawn(smtp::listener::serve(listener, Arc::clone(&server)));
+        }
+        let mut router = web::router(Web { metrics, accounts: states(relay) });
+        if sandbox.is_some() {
+            let first = smtp.first().map(ToString::to_string).unwrap_or_default();
+            router = router.merge(Sandbox::new(sandbox::Settings { post: webhook_post()?, smtp: first }).router());
+        }
+        let web_shutdown = CancellationToken::new();
+        tokio::spawn(web::serve(web, router, web_shutdown.clone()));
+        Ok(Self { server, smtp, web_shutdown, drain: config.delivery.drain, signals })
+    }
+
+    /// The first lines of the sandbox.
+    fn greet(&self, page: SocketAddr) {
+        let smtp = self.smtp.first().map(ToString::to_string).unwrap_or_default();
+        println!("SMTP listens on {smtp}");
+        println!("Send a mail:     swaks --server {smtp} --from app@example.com --to ok@example.com");
+        println!("See what became of it, and what other recipients do: http://{page}/");
+    }
+
+    /// Waits for SIGTERM or SIGINT, then lets what runs end within the drain time. A second signal ends at once.
+    async fn until_signal(mut self) -> Result<(), String> {
+        self.signals.next().await;
+        info!(drain = ?self.drain, "stopping: running transactions may finish; a second signal ends at once");
+        self.server.shut_down();
+        tokio::select! {
+            finished = tokio::time::timeout(self.drain, self.server.drained()) => match finished {
+                Ok(()) => info!("stopped"),
+                Err(_) => warn!("stopped: the drain time is over and transactions were cut off"),
+            },
+            () = self.signals.next() => warn!("stopped at once by a second signal"),
+        }
+        self.web_shutdown.cancel();
+        Ok(())
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let on = |kind| signal(kind).map_err(|e| format!("signals cannot be watched: {e}"));
+        Ok(Self { term: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn build_relay(config: &Config, metrics: &Arc<Metrics>) -> Result<Relay, String> {
+    let (name, settings) = config.providers.iter().next().ok_or("no account is configured")?;
+    let transport: Arc<dyn Transport> = Arc::new(build_transport(settings)?);
+    info!(account = name, api = provider::send_url(settings), "account");
+    let account = Account::new(name, settings, &config.delivery, transport, Arc::clone(metrics));
+    let sender = SenderPolicy::new(&config.sender.default)?;
+    let journal = Journal::new(config.log.addresses);
+    Ok(Relay::new(Arc::new(account), sender, &config.delivery, journal, Arc::clone(metrics)))
+}
+
+fn build_transport(settings: &Settings) -> Result<HttpTransport, String> {
+    let ca_pem = match settings.ca_file.as_str() {
+        "" => None,
+        path => Some(std::fs::read(path).map_err(|e| format!("ca_file {path} cannot be read: {e}"))?),
+    };
+    HttpTransport::new(settings.api_key.as_ref(), ca_pem.as_deref())
+}
+
+/// What `/readyz` tells.
+fn states(relay: Arc<Relay>) -> web::Accounts {
+    Arc::new(move || {
+        let trouble = relay.trouble();
+        let reason = trouble.as_ref().map_or_else(|| "ok".to_owned(), |c| format!("{}: {}", c.kind.row().says, c.detail));
+        vec![AccountState { name: relay.account().to_owned(), ready: trouble.is_none(), reason }]
+    })
+}
+
+/// The sandbox's way to webhook receivers, over the same client as everything else.
+fn webhook_post() -> Result<sandbox::events::Post, String> {
+    let transport = Arc::new(HttpTransport::new(None, None)?);
+    Ok(Arc::new(move |url, headers, body: Bytes| {
+        let transport = Arc::clone(&transport);
+        Box::pin(async move {
+            // Content-Type is JSON in every request of this client.
+            let headers = headers.into_iter().filter(|(name, _)| *name != "Content-Type").collect();
+            let request = Request { method: Method::POST, url, headers, body: Payload::json(body.to_vec()) };
+            match transport.send(&request, Instant::now() + WEBHOOK_TIMEOUT).await {
+                Ok(response) => Ok(response.status),
+                Err(TransportError::NotSent { detail, .. } | TransportError::Lost { detail }) => Err(detail),
+            }
+        })
+    }))
+}
+
+async fn bind_web(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|e| cannot_listen(&address.to_string(), "web.listen", &e))
+}
+
+fn cannot_listen(address: &str, key: &str, error: &std::io::Error) -> String {
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "another program has it; stop that one or choose another port",
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one",
+        _ => "is it an address of this machine?",
+    };
+    format!("cannot listen on {address} ({key}): {error}; {hint}")
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, String> {
+    listener.local_addr().map_err(|e| format!("a listener has no address: {e}"))
+}
+
+fn hostname() -> String {
+    let name = gethostname::gethostname().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+/// Logs go to standard error: text on a terminal, JSON otherwise, unless the configuration says which.
+fn start_logging(log: &Log) -> Result<(), String> {
+    let json = match log.format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    };
+    let level = match log.level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
+    // Only our own events: the HTTP client's would show headers and bodies at the lower levels.
+    let filter = Targets::new().with_target("sidepost", level);
+    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = if json {
+        registry.with(format.json().flatten_event(true).with_current_span(false)).try_init()
+    } else {
+        registry.with(format.with_ansi(std::io::stderr().is_terminal())).try_init()
+    };
+    started.map_err(|e| format!("the log cannot be set up: {e}"))
 }

@@ -138,7 +138,7 @@ fn failure(error: &reqwest::Error, sent: bool) -> TransportError {
         Kind::Misconfigured
     } else if is_tls(error) {
         Kind::Tls
-    } else if detail.contains("dns error") {
+    } else if detail.to_ascii_lowercase().contains("dns") {
         Kind::Dns
     } else if error.is_connect() {
         Kind::Unreachable

@@ -71,6 +71,11 @@ impl Relay {
         admitted.map_err(|cause| early_refusal(&cause, self.account.name()))
     }
 
+    /// The name of the account.
+    pub fn account(&self) -> &str {
+        self.account.name()
+    }
+
     /// Why the relay is not ready, if it is not: the account's breaker is open.
     pub fn trouble(&self) -> Option<Cause> {
         self.account.trouble()
