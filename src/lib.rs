@@ -8,3 +8,4 @@ pub mod outcome;
 pub mod relay;
 pub mod reply;
 pub mod secret;
+pub mod smtp;
