@@ -1,4 +1,19 @@
 //! sidepost: mail comes in by SMTP, goes out through a REST API, and the true reply comes back.
+//!
+//! ```text
+//! client ─bytes→ smtp: codec, session, connection ─Transaction→ relay: submit
+//!    message (mime) → sender → plan → provider.render → limiter, breaker → http → provider.classify
+//!    outcome::settle → Reply ─→ smtp ─→ client
+//! ```
+//!
+//! The promises: 250 means the API took it. The envelope decides who gets mail. Nothing is dropped silently. What may
+//! have been sent is never blindly sent again. The reply comes within one deadline. Everything a client can grow has a
+//! limit. No open relay by accident, no secret in a log. A bug is temporary: 451, never a bounce.
+//!
+//! Rooms, high to low; each imports only from below (`tests/it/house.rs` checks it):
+//! `main` · `cli` · `app` · `smtp`, `web`, `sandbox` · `relay` · `plan` · `provider` · `config` · `sender` · `outcome` ·
+//! `message`, `envelope` · `mime`, `address`, `reply`, `secret`, `metrics`.
+
 pub mod address;
 pub mod app;
 pub mod cli;
@@ -12,5 +27,8 @@ pub mod plan;
 pub mod provider;
 pub mod relay;
 pub mod reply;
+pub mod sandbox;
 pub mod secret;
 pub mod sender;
+pub mod smtp;
+pub mod web;

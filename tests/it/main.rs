@@ -7,4 +7,6 @@ mod house;
 mod http_client;
 mod laws;
 mod providers;
+mod smtp_codec;
+mod smtp_command;
 mod world;

@@ -1,0 +1,74 @@
+//! How many message octets may be held at a time, over all connections.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use prometheus_client::metrics::gauge::Gauge;
+
+/// Octets are taken in steps of this, so that a long message does not touch the shared counter with every read.
+const STEP: usize = 16 * 1024;
+
+/// The octets that are left.
+#[derive(Debug)]
+pub struct Budget {
+    left: AtomicUsize,
+    held: Gauge,
+}
+
+impl Budget {
+    /// A budget of so many octets; the gauge shows how many are held.
+    pub fn new(octets: usize, held: Gauge) -> Arc<Self> {
+        Arc::new(Self { left: AtomicUsize::new(octets), held })
+    }
+
+    /// A share of nothing yet.
+    pub fn share(self: &Arc<Self>) -> Share {
+        Share { budget: Arc::clone(self), octets: 0 }
+    }
+
+    fn take(&self, octets: usize) -> bool {
+        let taken =
+            self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(octets)).is_ok();
+        if taken {
+            self.held.inc_by(signed(octets));
+        }
+        taken
+    }
+}
+
+/// What one transaction holds of the budget; it goes back when this is dropped.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    octets: usize,
+}
+
+impl Share {
+    /// Makes sure that the share covers `octets`; says whether it does. What was announced is never taken, only what
+    /// has come.
+    pub fn cover(&mut self, octets: usize) -> bool {
+        let missing = octets.saturating_sub(self.octets).next_multiple_of(STEP);
+        let covered = missing == 0 || self.budget.take(missing);
+        if covered {
+            self.octets += missing;
+        }
+        covered
+    }
+
+    /// Gives everything back.
+    pub fn release(&mut self) {
+        let octets = std::mem::take(&mut self.octets);
+        self.budget.left.fetch_add(octets, Ordering::AcqRel);
+        self.budget.held.dec_by(signed(octets));
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+fn signed(octets: usize) -> i64 {
+    i64::try_from(octets).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,197 @@
+//! Bytes to frames: command lines, and the message between DATA and its dot. Strict, bounded, without I/O.
+//!
+//! What two programs split differently one of them can be made to misread (SMTP smuggling). So CRLF alone ends a line,
+//! CRLF.CRLF alone ends a message (RFC 5321 §2.3.8, §4.1.1.4), and whatever holds a lonely CR or LF is refused whole.
+
+use bytes::Bytes;
+use memchr::{memchr_iter, memchr2};
+
+/// Longest command line that is looked at, in octets without its CRLF. RFC 5321 §4.5.3.1.4 asks for 512 with CRLF;
+/// extensions add to it, and nothing honest comes near this.
+pub const MAX_LINE: usize = 2048;
+
+const CR: u8 = b'\r';
+const LF: u8 = b'\n';
+
+// === Command lines ===
+
+/// Splits what the client sends into command lines. Keeps no octets itself: the caller holds them until a line is
+/// whole, and an over-long line is thrown away as it comes, so `MAX_LINE + 2` octets are all that is ever held.
+#[derive(Debug, Default)]
+pub struct LineReader {
+    /// Inside a line that is already too long: everything up to its CRLF goes.
+    skipping: bool,
+}
+
+/// One line, seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// A command: the first `len` octets of the input.
+    Command {
+        /// Its length without CRLF.
+        len: usize,
+    },
+    /// A line with a lonely CR or LF in it. It is one line all the same and gets one reply: what stands after the
+    /// lonely octet must never become a second command.
+    Garble,
+    /// Over [`MAX_LINE`].
+    TooLong,
+}
+
+/// What [`LineReader::scan`] found, and how many octets of the input are done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scan {
+    /// The line, if one is whole.
+    pub line: Option<Line>,
+    /// How many octets the caller drops (after looking at the line).
+    pub used: usize,
+}
+
+impl LineReader {
+    /// Looks for a line at the start of `input`: all octets received and not yet used.
+    pub fn scan(&mut self, input: &[u8]) -> Scan {
+        let Some(end) = find_crlf(input) else { return self.incomplete(input) };
+        let content = input.get(..end).unwrap_or_default();
+        let line = if std::mem::take(&mut self.skipping) || end > MAX_LINE {
+            Line::TooLong
+        } else if memchr2(CR, LF, content).is_some() {
+            Line::Garble
+        } else {
+            Line::Command { len: end }
+        };
+        Scan { line: Some(line), used: end + 2 }
+    }
+
+    fn incomplete(&mut self, input: &[u8]) -> Scan {
+        // One octet over the limit may still be the CR of a CRLF.
+        self.skipping |= input.len() > MAX_LINE + 1;
+        let half_crlf = usize::from(input.last() == Some(&CR));
+        Scan { line: None, used: if self.skipping { input.len() - half_crlf } else { 0 } }
+    }
+}
+
+/// Where the first CRLF stands.
+fn find_crlf(input: &[u8]) -> Option<usize> {
+    memchr_iter(LF, input).filter_map(|lf| lf.checked_sub(1)).find(|cr| input.get(*cr) == Some(&CR))
+}
+
+// === Message data ===
+
+/// Why a message was not kept. The reader goes on to the dot all the same, so that no line of it is ever taken for a
+/// command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flaw {
+    /// There was no memory for it.
+    NoRoom,
+    /// Over the limit.
+    TooLarge,
+    /// A CR without LF, or a LF without CR.
+    LineEnds,
+}
+
+/// Where the decoder stands within CRLF.CRLF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// At the beginning of a line. The first line is one: RFC 5321 §4.1.1.4 counts DATA's own CRLF.
+    Bol,
+    /// After a dot at the beginning of a line.
+    Dot,
+    /// After such a dot and a CR.
+    DotCr,
+    /// Within a line.
+    Mid,
+    /// After a CR.
+    Cr,
+}
+
+/// Reads one message up to CRLF.CRLF and undoes the dot-stuffing (RFC 5321 §4.5.2). Eight bits clean; a line may have
+/// any length.
+#[derive(Debug)]
+pub struct DataDecoder {
+    at: At,
+    content: Vec<u8>,
+    limit: usize,
+    flaw: Option<Flaw>,
+}
+
+impl DataDecoder {
+    /// A decoder that keeps at most `limit` octets.
+    pub fn new(limit: usize) -> Self {
+        Self { at: At::Bol, content: Vec::new(), limit, flaw: None }
+    }
+
+    /// Takes octets; says after how many of them the message ended, or `None` if it took them all and goes on.
+    pub fn decode(&mut self, input: &[u8]) -> Option<usize> {
+        let mut kept = 0; // What stands from here up to `i` is content not yet copied.
+        let mut i = 0;
+        while let Some(&octet) = input.get(i) {
+            let at = self.at;
+            self.at = match (at, octet) {
+                (At::DotCr, LF) => return Some(i + 1),
+                (At::Bol, b'.') | (At::Dot, CR) => {
+                    self.keep(input, kept, i);
+                    kept = i + 1;
+                    if at == At::Bol { At::Dot } else { At::DotCr }
+                }
+                (At::Cr, LF) => At::Bol,
+                (At::Cr | At::DotCr, CR) => self.flawed(Flaw::LineEnds, At::Cr),
+                (_, CR) => At::Cr,
+                (_, LF) | (At::Cr | At::DotCr, _) => self.flawed(Flaw::LineEnds, At::Mid),
+                _ => {
+                    i = next_break(input, i);
+                    self.at = At::Mid;
+                    continue;
+                }
+            };
+            i += 1;
+        }
+        self.keep(input, kept, i);
+        None
+    }
+
+    /// How many octets are held.
+    pub fn held(&self) -> usize {
+        self.content.len()
+    }
+
+    /// Whether the message is known to be refused, so that nothing more of it is held.
+    pub fn is_flawed(&self) -> bool {
+        self.flaw.is_some()
+    }
+
+    /// Stops keeping content, because there is no memory for it; what is held goes at once.
+    pub fn give_up(&mut self) {
+        self.flawed(Flaw::NoRoom, self.at);
+    }
+
+    /// The message, once [`DataDecoder::decode`] has said that it ended. Of several flaws the most lasting one speaks:
+    /// there is no use in asking a client to try again later with what will be refused then.
+    pub fn finish(self) -> Result<Bytes, Flaw> {
+        match self.flaw {
+            None => Ok(Bytes::from(self.content)),
+            Some(flaw) => Err(flaw),
+        }
+    }
+
+    fn keep(&mut self, input: &[u8], from: usize, to: usize) {
+        let octets = input.get(from..to).unwrap_or_default();
+        if self.flaw.is_none() && self.content.len() + octets.len() <= self.limit {
+            self.content.extend_from_slice(octets);
+        } else if !octets.is_empty() && self.flaw.is_none() {
+            self.flawed(Flaw::TooLarge, self.at);
+        }
+    }
+
+    /// Notes a flaw and drops the content, which nobody will read; goes on in the state given.
+    fn flawed(&mut self, flaw: Flaw, at: At) -> At {
+        self.flaw = self.flaw.max(Some(flaw));
+        self.content = Vec::new();
+        at
+    }
+}
+
+/// The next CR or LF from `i` on, or the end.
+fn next_break(input: &[u8], i: usize) -> usize {
+    let rest = input.get(i..).unwrap_or_default();
+    memchr2(CR, LF, rest).map_or(input.len(), |n| i + n)
+}

@@ -1,0 +1,320 @@
+//! One line to one command: verbs, paths and ESMTP parameters, read strictly.
+//!
+//! The addresses go into the JSON of an API that has a parser of its own, so nothing doubtful may pass: the path is
+//! RFC 5321's grammar to the letter, and only its canonical form leaves this file.
+
+use std::borrow::Cow;
+
+use crate::address::{Address, AddressError};
+use crate::reply::{Enhanced, Reply};
+
+/// Longest argument of EHLO and HELO, in octets (RFC 5321 §4.5.3.1.2).
+const MAX_NAME: usize = 255;
+
+/// A command that can be obeyed if it comes in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// EHLO, with what the client calls itself.
+    Ehlo(String),
+    /// HELO, with what the client calls itself.
+    Helo(String),
+    /// MAIL FROM.
+    Mail(Mail),
+    /// RCPT TO.
+    Rcpt(Address),
+    /// DATA.
+    Data,
+    /// RSET.
+    Rset,
+    /// NOOP.
+    Noop,
+    /// VRFY.
+    Vrfy,
+    /// EXPN.
+    Expn,
+    /// HELP.
+    Help,
+    /// QUIT.
+    Quit,
+    /// A line of HTTP, or of a message that came out of step: whoever talks here does not speak SMTP, and may be a
+    /// browser that was made to send it (cross-protocol attack).
+    Http,
+}
+
+/// What MAIL says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// The reverse-path; `None` is `<>`.
+    pub reverse_path: Option<Address>,
+    /// SIZE: how many octets the client means to send (RFC 1870), 0 if it did not say.
+    pub size: u64,
+}
+
+/// The verbs, and those that other servers know.
+#[derive(Clone, Copy)]
+enum Verb {
+    Ehlo,
+    Helo,
+    Mail,
+    Rcpt,
+    Data,
+    Rset,
+    Noop,
+    Vrfy,
+    Expn,
+    Help,
+    Quit,
+    Http,
+    NotHere,
+}
+
+const VERBS: &[(&str, Verb)] = &[
+    ("MAIL", Verb::Mail),
+    ("RCPT", Verb::Rcpt),
+    ("DATA", Verb::Data),
+    ("EHLO", Verb::Ehlo),
+    ("QUIT", Verb::Quit),
+    ("RSET", Verb::Rset),
+    ("NOOP", Verb::Noop),
+    ("HELO", Verb::Helo),
+    ("VRFY", Verb::Vrfy),
+    ("EXPN", Verb::Expn),
+    ("HELP", Verb::Help),
+    ("STARTTLS", Verb::NotHere),
+    ("AUTH", Verb::NotHere),
+    ("BDAT", Verb::NotHere),
+    ("LHLO", Verb::NotHere),
+    ("ETRN", Verb::NotHere),
+    ("SEND", Verb::NotHere),
+    ("SOML", Verb::NotHere),
+    ("SAML", Verb::NotHere),
+    ("TURN", Verb::NotHere),
+    ("GET", Verb::Http),
+    ("POST", Verb::Http),
+    ("PUT", Verb::Http),
+    ("CONNECT", Verb::Http),
+    ("HEAD", Verb::Http),
+    ("OPTIONS", Verb::Http),
+    ("DELETE", Verb::Http),
+    ("PATCH", Verb::Http),
+    ("TRACE", Verb::Http),
+];
+
+/// Reads one line, given without its CRLF. `hostname` completes `<postmaster>`.
+///
+/// # Errors
+/// The reply that refuses the line. A refused line changes nothing.
+pub fn parse(line: &[u8], hostname: &str) -> Result<Command, Reply> {
+    let line = line.trim_ascii_end(); // RFC 5321 §4.1.1: trailing white space is tolerated.
+    let space = line.iter().position(|b| *b == b' ').unwrap_or(line.len());
+    let (verb, argument) = line.split_at(space);
+    match VERBS.iter().find(|(name, _)| verb.eq_ignore_ascii_case(name.as_bytes())) {
+        Some((_, Verb::Mail)) => mail(argument),
+        Some((_, Verb::Rcpt)) => rcpt(argument, hostname),
+        Some((_, Verb::Http)) => Ok(Command::Http),
+        Some((_, Verb::Ehlo)) => client_name(argument).map(Command::Ehlo),
+        Some((_, Verb::Helo)) => client_name(argument).map(Command::Helo),
+        _ if !line.iter().all(|b| is_printable(*b)) => {
+            Err(syntax("Commands are printable ASCII; the line holds other octets"))
+        }
+        Some((name, verb)) => simple(name, *verb, argument),
+        None if is_header_like(line) => Ok(Command::Http),
+        None => Err(Reply::new(500, Enhanced(5, 5, 1), "Command not recognized; HELP lists the commands")),
+    }
+}
+
+/// The verbs without a path.
+fn simple(name: &str, verb: Verb, argument: &[u8]) -> Result<Command, Reply> {
+    let alone = |command| {
+        let text = || format!("{name} takes no argument; send {name} alone");
+        if argument.is_empty() { Ok(command) } else { Err(argument_error(text())) }
+    };
+    match verb {
+        Verb::Data => alone(Command::Data),
+        Verb::Rset => alone(Command::Rset),
+        Verb::Quit => alone(Command::Quit),
+        Verb::Noop => Ok(Command::Noop), // RFC 5321 §4.1.1.9: the parameter is ignored.
+        Verb::Help => Ok(Command::Help),
+        Verb::Expn => Ok(Command::Expn),
+        Verb::Vrfy if argument.is_empty() => Err(argument_error("VRFY needs an address: VRFY name@example.com")),
+        Verb::Vrfy => Ok(Command::Vrfy),
+        _ => Err(Reply::new(502, Enhanced(5, 5, 1), format!("{name} is not offered here; HELP lists the commands"))),
+    }
+}
+
+/// EHLO's and HELO's argument. RFC 5321 §4.1.4 forbids to refuse mail for a wrong name, and odd host names are common:
+/// anything printable will do. The refusals carry no enhanced code (RFC 2034 §4).
+fn client_name(argument: &[u8]) -> Result<String, Reply> {
+    let name = argument.trim_ascii_start();
+    if name.is_empty() {
+        return Err(Reply::plain(501, "Say who you are: EHLO host.example.com"));
+    }
+    if name.len() > MAX_NAME || !name.iter().all(|b| is_printable(*b)) {
+        return Err(Reply::plain(501, "The name must be printable ASCII of at most 255 octets: EHLO host.example.com"));
+    }
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+// === MAIL and RCPT ===
+
+fn mail(argument: &[u8]) -> Result<Command, Reply> {
+    const USAGE: &str = "Write MAIL FROM:<name@example.com>, or MAIL FROM:<> for no return address";
+    let path = after_keyword(argument, b"FROM:").ok_or_else(|| syntax_501(USAGE))?;
+    let (reverse_path, rest) = match path.strip_prefix(b">") {
+        Some(rest) => (None, rest),
+        None => address(path).map(|(a, rest)| (Some(a), rest)).map_err(sender_error)?,
+    };
+    let mut size = None;
+    let mut body = None;
+    for parameter in parameters(rest)? {
+        let (keyword, value) = parameter?;
+        if keyword.eq_ignore_ascii_case(b"SIZE") {
+            once(&mut size, "SIZE", octets(value))?;
+        } else if keyword.eq_ignore_ascii_case(b"BODY") {
+            once(&mut body, "BODY", body_type(value))?;
+        } else {
+            return Err(unknown_parameter(keyword, "MAIL"));
+        }
+    }
+    Ok(Command::Mail(Mail { reverse_path, size: size.unwrap_or(0) }))
+}
+
+fn rcpt(argument: &[u8], hostname: &str) -> Result<Command, Reply> {
+    const USAGE: &str = "Write RCPT TO:<name@example.com>";
+    let path = after_keyword(argument, b"TO:").ok_or_else(|| syntax_501(USAGE))?;
+    let (address, rest) = match postmaster(path) {
+        Some(rest) => (Address::parse(&format!("postmaster@{hostname}")).map_err(recipient_error)?, rest),
+        None => address(path).map_err(recipient_error)?,
+    };
+    match parameters(rest)?.next() {
+        None => Ok(Command::Rcpt(address)),
+        Some(parameter) => Err(unknown_parameter(parameter?.0, "RCPT")),
+    }
+}
+
+/// What follows `FROM:<` or `TO:<`. A space before the bracket is against RFC 5321 §3.3, but harmless and seen.
+fn after_keyword<'a>(argument: &'a [u8], keyword: &[u8]) -> Option<&'a [u8]> {
+    let (head, rest) = argument.trim_ascii_start().split_at_checked(keyword.len())?;
+    if head.eq_ignore_ascii_case(keyword) { rest.trim_ascii_start().strip_prefix(b"<") } else { None }
+}
+
+/// The mailbox before `>`, and what follows it.
+fn address(path: &[u8]) -> Result<(Address, &[u8]), AddressError> {
+    let path = after_route(path);
+    let (address, used) = Address::parse_prefix(path)?;
+    let rest = path.get(used..).unwrap_or_default();
+    rest.strip_prefix(b">").map(|rest| (address, rest)).ok_or(AddressError::Domain)
+}
+
+/// Skips a source route `@a,@b:`, which is understood and ignored (RFC 5321 §4.1.1.3, appendix C). What is not wholly
+/// one is left to fail as an address.
+fn after_route(path: &[u8]) -> &[u8] {
+    let hop = |hop: &[u8]| match hop.strip_prefix(b"@") {
+        Some(d) => !d.is_empty() && d.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')),
+        None => false,
+    };
+    match path.iter().position(|b| *b == b':').and_then(|colon| path.split_at_checked(colon)) {
+        Some((route, rest)) if route.split(|b| *b == b',').all(hop) => rest.get(1..).unwrap_or_default(),
+        _ => path,
+    }
+}
+
+/// What follows `<postmaster>`, the one recipient that needs no domain (RFC 5321 §4.5.1).
+fn postmaster(path: &[u8]) -> Option<&[u8]> {
+    let (head, rest) = path.split_at_checked(b"postmaster>".len())?;
+    head.eq_ignore_ascii_case(b"postmaster>").then_some(rest)
+}
+
+// === Parameters (RFC 5321 §4.1.2, esmtp-param) ===
+
+type Parameter<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// The parameters after a path. A space separates them from it and from each other.
+fn parameters(rest: &[u8]) -> Result<impl Iterator<Item = Result<Parameter<'_>, Reply>>, Reply> {
+    if !matches!(rest.first(), None | Some(b' ')) {
+        return Err(argument_error("Put a space between the path's closing bracket and what follows"));
+    }
+    Ok(rest.split(|b| *b == b' ').filter(|word| !word.is_empty()).map(parameter))
+}
+
+fn parameter(word: &[u8]) -> Result<Parameter<'_>, Reply> {
+    let malformed = || argument_error("A parameter is malformed; write KEYWORD or KEYWORD=value");
+    let (keyword, value) = match word.iter().position(|b| *b == b'=') {
+        Some(equals) => (word.get(..equals).unwrap_or_default(), word.get(equals + 1..)),
+        None => (word, None),
+    };
+    let keyword_fits = keyword.first().is_some_and(u8::is_ascii_alphanumeric)
+        && keyword.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
+    let value_fits = value.is_none_or(|v| !v.is_empty() && v.iter().all(|b| b.is_ascii_graphic() && *b != b'='));
+    if keyword_fits && value_fits { Ok((keyword, value)) } else { Err(malformed()) }
+}
+
+/// Sets what may be set once: of two sizes, two programs could believe different ones.
+fn once<T>(slot: &mut Option<T>, name: &str, value: Result<T, Reply>) -> Result<(), Reply> {
+    match slot.replace(value?) {
+        None => Ok(()),
+        Some(_) => Err(argument_error(format!("{name} is given twice"))),
+    }
+}
+
+/// RFC 1870 §3: one to twenty digits. What exceeds 64 bits is larger than any limit, never small by wrapping round.
+fn octets(value: Option<&[u8]>) -> Result<u64, Reply> {
+    let digits = value.filter(|v| v.len() <= 20 && v.iter().all(u8::is_ascii_digit));
+    let digits = digits.ok_or_else(|| argument_error("SIZE needs a number of octets: SIZE=12345"))?;
+    let add = |n: u64, digit: &u8| n.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    Ok(digits.iter().try_fold(0, add).unwrap_or(u64::MAX))
+}
+
+/// RFC 6152 §2. Both are taken alike: the API gets octets.
+fn body_type(value: Option<&[u8]>) -> Result<(), Reply> {
+    match value {
+        Some(v) if v.eq_ignore_ascii_case(b"7BIT") || v.eq_ignore_ascii_case(b"8BITMIME") => Ok(()),
+        _ => Err(argument_error("BODY is 7BIT or 8BITMIME")),
+    }
+}
+
+// === Refusals ===
+
+fn syntax(text: impl Into<Cow<'static, str>>) -> Reply {
+    Reply::new(500, Enhanced(5, 5, 2), text)
+}
+
+fn syntax_501(text: &'static str) -> Reply {
+    Reply::new(501, Enhanced(5, 5, 2), text)
+}
+
+fn argument_error(text: impl Into<Cow<'static, str>>) -> Reply {
+    Reply::new(501, Enhanced(5, 5, 4), text)
+}
+
+/// RFC 5321 §4.1.1.11.
+fn unknown_parameter(keyword: &[u8], verb: &str) -> Reply {
+    let keyword = String::from_utf8_lossy(keyword);
+    Reply::new(555, Enhanced(5, 5, 4), format!("{verb} does not know the parameter {keyword:.40}; leave it out"))
+}
+
+fn sender_error(error: AddressError) -> Reply {
+    let text = format!("The sender's address is refused: {error}");
+    match error {
+        AddressError::NotAscii => Reply::new(553, Enhanced(5, 6, 7), text),
+        _ => Reply::new(501, Enhanced(5, 1, 7), text),
+    }
+}
+
+fn recipient_error(error: AddressError) -> Reply {
+    let enhanced = match error {
+        AddressError::NotAscii => Enhanced(5, 6, 7),
+        _ => Enhanced(5, 1, 3),
+    };
+    Reply::new(553, enhanced, format!("The recipient's address is refused: {error}"))
+}
+
+fn is_printable(octet: u8) -> bool {
+    octet == b' ' || octet.is_ascii_graphic()
+}
+
+/// `Name: value`, as in HTTP requests and in messages.
+fn is_header_like(line: &[u8]) -> bool {
+    let name = line.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'-').count();
+    name > 0 && line.get(name) == Some(&b':') && line.get(name + 1).is_none_or(|b| *b == b' ')
+}

@@ -1,0 +1,303 @@
+//! Drives a [`Session`] over a stream: reads, steps, writes, and keeps every wait bounded.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::envelope::{Transaction, TransactionId};
+use crate::metrics::ClassLabel;
+use crate::outcome;
+use crate::reply::Reply;
+use crate::smtp::budget::Share;
+use crate::smtp::codec::{DataDecoder, Flaw, Line, LineReader};
+use crate::smtp::session::{self, Event, Next, Session, Step};
+use crate::smtp::{Server, Submit};
+
+/// The read buffer of a connection that talks; thousands may be open. Holds the longest line.
+const SMALL: usize = 4 * 1024;
+/// The read buffer of a message that comes in faster than the small one can take it.
+const LARGE: usize = 64 * 1024;
+/// So many octets of replies are sent at once at the latest.
+const REPLIES: usize = 4 * 1024;
+/// A message that comes slower than this many octets a second on the whole is not waited for.
+const SLOWEST: u64 = 1024;
+/// How long the rest of what the client sends is swallowed after a 421: closing with octets unread would reset the
+/// connection, and the reset can overtake the reply.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves one client to the end of its connection. A panic ends this connection and nothing else.
+pub async fn serve<S, R>(stream: S, client: Option<IpAddr>, server: Arc<Server<R>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    R: Submit,
+{
+    let (session, greeting) = Session::begin(server.terms(client));
+    let wire = Wire::new(stream, &server);
+    let mut connection = Connection { session, wire, client, server };
+    tracing::debug!(client = name(client), "connection opened");
+    if AssertUnwindSafe(connection.converse(greeting)).catch_unwind().await.is_err() {
+        connection.server.metrics.panics.inc();
+        tracing::error!(client = name(client), "a bug of the relay ended this connection");
+        connection.wire.say(&session::fault());
+        connection.wire.close(true).await;
+    }
+    connection.server.metrics.protocol_errors.inc_by(connection.session.protocol_errors());
+    tracing::debug!(client = name(client), "connection closed");
+}
+
+/// The client's name in the log.
+fn name(client: Option<IpAddr>) -> String {
+    client.map_or_else(|| "local".to_owned(), |ip| ip.to_string())
+}
+
+// === The dialogue ===
+
+struct Connection<S, R> {
+    session: Session,
+    wire: Wire<S>,
+    client: Option<IpAddr>,
+    server: Arc<Server<R>>,
+}
+
+impl<S, R> Connection<S, R>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    R: Submit,
+{
+    async fn converse(&mut self, mut step: Step) {
+        let mut share = self.server.budget.share();
+        loop {
+            let forced = step.reply.as_ref().is_some_and(|reply| reply.code == 421);
+            if let Some(reply) = &step.reply {
+                self.wire.say(reply);
+            }
+            let event = match step.next {
+                Next::ReadLine => self.wire.read_line(self.session.in_transaction()).await,
+                Next::ReadData => self.read_data(&mut share).await,
+                Next::CheckSender => Ok(Event::SenderChecked(self.server.relay.admit())),
+                Next::Relay(transaction) => {
+                    let held = std::mem::replace(&mut share, self.server.budget.share());
+                    Ok(Event::Settled(self.relay(transaction, held).await))
+                }
+                Next::Close => return self.wire.close(forced).await,
+            };
+            step = match event {
+                Ok(Event::Data(id, Err(flaw))) => self.refuse(id, flaw),
+                Ok(event) => self.session.step(event),
+                Err(Lost::Idle) => self.session.step(Event::Idle),
+                Err(Lost::Drain) => self.session.step(Event::Drain),
+                Err(Lost::Client) => return,
+            };
+        }
+    }
+
+    /// Reads a message to its dot, whatever comes of it.
+    async fn read_data(&mut self, share: &mut Share) -> Result<Event<'static>, Lost> {
+        let id = TransactionId::new(uuid::Uuid::now_v7());
+        let mut decoder = DataDecoder::new(self.session.max_message_size());
+        self.wire.read_data(&mut decoder, share).await?;
+        if decoder.is_flawed() {
+            share.release();
+        }
+        Ok(Event::Data(id, decoder.finish()))
+    }
+
+    /// The only refusals after the dot that the relay does not see, and so does not log and count.
+    fn refuse(&mut self, id: TransactionId, flaw: Flaw) -> Step {
+        let step = self.session.step(Event::Data(id, Err(flaw)));
+        if let Some(reply) = &step.reply {
+            self.count(reply);
+            tracing::info!(%id, client = name(self.client), %reply, "message refused");
+        }
+        step
+    }
+
+    fn count(&self, reply: &Reply) {
+        self.server.metrics.transactions.get_or_create(&ClassLabel { class: reply.class() }).inc();
+    }
+
+    /// Relays in a task of its own: it ends well although the client hangs up, and its panics end there.
+    async fn relay(&self, transaction: Transaction, share: Share) -> Reply {
+        let id = transaction.id;
+        let relay = Arc::clone(&self.server.relay);
+        let task = self.server.tasks.spawn(async move {
+            let settled = relay.submit(transaction).await;
+            drop(share);
+            settled
+        });
+        match task.await {
+            Ok(settled) => settled.reply,
+            Err(error) => {
+                self.server.metrics.panics.inc();
+                tracing::error!(%id, client = name(self.client), %error, "a bug of the relay ended this transaction");
+                let reply = outcome::fault("internal error of the relay", id);
+                self.count(&reply);
+                reply
+            }
+        }
+    }
+}
+
+// === The octets ===
+
+/// Why no more octets come.
+enum Lost {
+    /// The client is gone.
+    Client,
+    /// It was silent or slow for too long.
+    Idle,
+    /// The relay shuts down.
+    Drain,
+}
+
+/// A stream with its buffers and clocks.
+struct Wire<S> {
+    stream: S,
+    lines: LineReader,
+    input: BytesMut,
+    /// How many octets of `input` the last line took.
+    used: usize,
+    output: Vec<u8>,
+    idle_timeout: Duration,
+    drain: Duration,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Set when the shutdown was seen: until then a transaction may go on.
+    drain_by: Option<Instant>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    fn new<R>(stream: S, server: &Server<R>) -> Self {
+        Self {
+            stream,
+            lines: LineReader::default(),
+            input: BytesMut::with_capacity(SMALL),
+            used: 0,
+            output: Vec::new(),
+            idle_timeout: server.idle_timeout,
+            drain: server.drain,
+            // A token of its own: waiting on the shared one would take one lock for all connections with every read.
+            shutdown: Box::pin(server.shutdown.child_token().cancelled_owned()),
+            drain_by: None,
+        }
+    }
+
+    /// The next line. It has to be whole within the idle timeout, however its octets trickle in.
+    async fn read_line(&mut self, in_transaction: bool) -> Result<Event<'_>, Lost> {
+        let by = Instant::now() + self.idle_timeout;
+        self.input.advance(std::mem::take(&mut self.used));
+        let line = loop {
+            let scan = self.lines.scan(&self.input);
+            if let Some(line) = scan.line {
+                self.used = scan.used;
+                break line;
+            }
+            self.input.advance(scan.used);
+            if self.input.is_empty() && self.input.capacity() > SMALL {
+                self.input = BytesMut::new();
+            }
+            self.fill(by, in_transaction).await?;
+        };
+        Ok(match line {
+            Line::Command { len } => Event::Line(self.input.get(..len).unwrap_or_default()),
+            Line::Garble => Event::Garble,
+            Line::TooLong => Event::TooLong,
+        })
+    }
+
+    /// Feeds the decoder up to the dot.
+    async fn read_data(&mut self, decoder: &mut DataDecoder, share: &mut Share) -> Result<(), Lost> {
+        let begun = Instant::now();
+        let mut octets = 0;
+        self.input.advance(std::mem::take(&mut self.used));
+        loop {
+            if decoder.is_flawed() {
+                share.release();
+            } else if !share.cover(decoder.held() + self.input.len()) {
+                decoder.give_up();
+            }
+            if let Some(end) = decoder.decode(&self.input) {
+                self.input.advance(end);
+                return Ok(());
+            }
+            octets += self.input.len() as u64;
+            let full = self.input.len() == self.input.capacity();
+            self.input.clear();
+            if full {
+                self.input.reserve(LARGE);
+            }
+            let whole = begun + self.idle_timeout + Duration::from_secs(octets / SLOWEST);
+            self.fill(whole.min(Instant::now() + self.idle_timeout), true).await?;
+        }
+    }
+
+    /// Reads once; before it would wait, the client gets its replies (RFC 2920 §3.2). A transaction may go on while the
+    /// relay shuts down, within the drain time.
+    async fn fill(&mut self, by: Instant, in_transaction: bool) -> Result<(), Lost> {
+        self.flush().await?;
+        if self.input.is_empty() {
+            self.input.reserve(SMALL);
+        } else if self.input.len() == self.input.capacity() {
+            self.input.reserve(SMALL / 4);
+        }
+        loop {
+            let (by, expired) = match self.drain_by {
+                Some(_) if !in_transaction => return Err(Lost::Drain),
+                Some(drain_by) if drain_by < by => (drain_by, Lost::Drain),
+                _ => (by, Lost::Idle),
+            };
+            tokio::select! {
+                biased;
+                () = &mut self.shutdown, if self.drain_by.is_none() => {
+                    self.drain_by = Some(Instant::now() + self.drain);
+                }
+                read = timeout_at(by, self.stream.read_buf(&mut self.input)) => return match read {
+                    Ok(Ok(octets)) if octets > 0 => Ok(()),
+                    Ok(_) => Err(Lost::Client),
+                    Err(_) => Err(expired),
+                },
+            }
+        }
+    }
+
+    /// Puts a reply to those that wait.
+    fn say(&mut self, reply: &Reply) {
+        reply.write_to(&mut self.output);
+    }
+
+    /// Sends the replies that wait. A client that does not read them is not waited for.
+    async fn flush(&mut self) -> Result<(), Lost> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let sent = timeout(self.idle_timeout, async {
+            self.stream.write_all(&self.output).await?;
+            self.stream.flush().await
+        });
+        let sent = sent.await;
+        self.output.clear();
+        self.output.shrink_to(REPLIES);
+        if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(Lost::Client) }
+    }
+
+    /// Sends what is to be said, and ends the stream.
+    async fn close(&mut self, linger: bool) {
+        if self.flush().await.is_err() || self.stream.shutdown().await.is_err() || !linger {
+            return;
+        }
+        let swallow = async {
+            self.input = BytesMut::with_capacity(SMALL);
+            while self.stream.read_buf(&mut self.input).await.is_ok_and(|octets| octets > 0) {
+                self.input.clear();
+            }
+        };
+        let _ = timeout(LINGER, swallow).await;
+    }
+}

@@ -1,0 +1,119 @@
+//! The wire: SMTP from the socket to a finished transaction, and the reply back.
+//!
+//! ```text
+//! listener ─stream→ connection ─octets→ codec ─line, data→ session ─step→ connection ─transaction→ relay
+//! ```
+
+pub mod budget;
+pub mod codec;
+pub mod command;
+pub mod connection;
+pub mod listener;
+pub mod session;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config;
+use crate::envelope::Transaction;
+use crate::metrics::Metrics;
+use crate::relay::{Relay, Settled};
+use crate::reply::Reply;
+use budget::Budget;
+use listener::Seats;
+use session::Terms;
+
+/// What the wire needs of a relay. Tests answer in its place.
+pub trait Submit: Send + Sync + 'static {
+    /// Asked at MAIL: the refusal, if no mail can be taken now.
+    ///
+    /// # Errors
+    /// The reply to MAIL.
+    fn admit(&self) -> Result<(), Reply>;
+
+    /// The largest message in octets.
+    fn max_message_size(&self) -> usize;
+
+    /// Relays one transaction; returns before the deadline.
+    fn submit(self: Arc<Self>, transaction: Transaction) -> impl Future<Output = Settled> + Send;
+}
+
+impl Submit for Relay {
+    fn admit(&self) -> Result<(), Reply> {
+        Self::admit(self)
+    }
+
+    fn max_message_size(&self) -> usize {
+        Self::max_message_size(self)
+    }
+
+    fn submit(self: Arc<Self>, transaction: Transaction) -> impl Future<Output = Settled> + Send {
+        Self::submit(self, transaction)
+    }
+}
+
+/// What all listeners and connections share.
+#[derive(Debug)]
+pub struct Server<R> {
+    relay: Arc<R>,
+    metrics: Arc<Metrics>,
+    budget: Arc<Budget>,
+    hostname: Arc<str>,
+    allow: Vec<IpNet>,
+    max_message_size: usize,
+    max_recipients: usize,
+    seats: Arc<Seats>,
+    idle_timeout: Duration,
+    drain: Duration,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl<R: Submit> Server<R> {
+    /// A server with the section `[smtp]` (its `hostname` already filled in) and two values of `[delivery]`.
+    pub fn new(smtp: &config::Smtp, delivery: &config::Delivery, relay: Arc<R>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            relay,
+            budget: Budget::new(delivery.max_in_flight_bytes.octets(), metrics.in_flight_bytes.clone()),
+            seats: Seats::new(smtp, metrics.connections_open.clone()),
+            metrics,
+            hostname: smtp.hostname.as_str().into(),
+            allow: smtp.allow.clone(),
+            max_message_size: smtp.max_message_size.octets(),
+            max_recipients: smtp.max_recipients,
+            idle_timeout: smtp.idle_timeout,
+            drain: delivery.drain,
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Begins the drain: no more connections; idle sessions get 421; what runs may finish within `delivery.drain`.
+    pub fn shut_down(&self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+    }
+
+    /// Returns when, after [`Server::shut_down`], the last connection and the last transaction have ended.
+    pub async fn drained(&self) {
+        self.tasks.wait().await;
+    }
+
+    /// What a session with this client promises and demands. `None` is a client on a Unix socket.
+    fn terms(&self, client: Option<IpAddr>) -> Terms {
+        let may_relay = client.is_none_or(|ip| self.allow.iter().any(|net| net.contains(&ip.to_canonical())));
+        Terms {
+            client,
+            hostname: Arc::clone(&self.hostname),
+            max_message_size: self.max_message_size.min(self.relay.max_message_size()),
+            max_recipients: self.max_recipients,
+            may_relay,
+        }
+    }
+}
