@@ -7,4 +7,6 @@ pub mod metrics;
 pub mod outcome;
 pub mod relay;
 pub mod reply;
+pub mod sandbox;
 pub mod secret;
+pub mod web;
