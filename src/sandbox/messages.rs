@@ -1,0 +1,108 @@
+//! ScaiSend's `GET /v3/messages`: what became of a mail.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::Sandbox;
+use super::answer::Refusal;
+use super::api::authorize;
+use super::events;
+use super::mailbox::Mail;
+use crate::config::ProviderKind;
+
+/// Entries of a page, unless asked otherwise, and at most.
+const PAGE_SIZE: (usize, usize) = (25, 100);
+/// The filters that the sandbox knows.
+const FILTERS: &[&str] = &["to_email", "from_email", "subject", "status", "category", "page", "page_size"];
+
+/// `GET /v3/messages/{id}`.
+pub(super) async fn show(State(sandbox): State<Arc<Sandbox>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    let shown = authorize(&headers).and_then(|_| {
+        let mailbox = sandbox.mailbox();
+        let mail = mailbox.get(&id).filter(|mail| is_message(mail));
+        mail.map(whole).ok_or_else(|| Refusal::not_found("Message not found"))
+    });
+    answer(shown)
+}
+
+/// `GET /v3/messages`.
+pub(super) async fn list(
+    State(sandbox): State<Arc<Sandbox>>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    answer(authorize(&headers).and_then(|_| page(&sandbox, &query)))
+}
+
+fn answer(shown: Result<Value, Refusal>) -> Response {
+    shown.map_or_else(|refusal| refusal.response(ProviderKind::ScaiSend), |json| Json(json).into_response())
+}
+
+fn page(sandbox: &Sandbox, query: &HashMap<String, String>) -> Result<Value, Refusal> {
+    if let Some(unknown) = query.keys().find(|name| !FILTERS.contains(&name.as_str())) {
+        return Err(unusable(format!("the sandbox does not know the filter {unknown}")));
+    }
+    let page = number(query, "page", 1)?;
+    let page_size = number(query, "page_size", PAGE_SIZE.0)?;
+    if page_size > PAGE_SIZE.1 {
+        return Err(unusable(format!("page_size must be at most {}", PAGE_SIZE.1)));
+    }
+    let mailbox = sandbox.mailbox();
+    let found: Vec<&Mail> = mailbox.iter().filter(|mail| is_message(mail) && matches(mail, query)).collect();
+    let messages: Vec<_> = found.iter().skip((page - 1).saturating_mul(page_size)).take(page_size).collect();
+    Ok(json!({
+        "messages": messages.into_iter().map(|mail| brief(mail)).collect::<Vec<_>>(),
+        "total": found.len(), "page": page, "page_size": page_size, "total_pages": found.len().div_ceil(page_size),
+    }))
+}
+
+fn number(query: &HashMap<String, String>, name: &str, default: usize) -> Result<usize, Refusal> {
+    let Some(text) = query.get(name) else { return Ok(default) };
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| unusable(format!("{name} must be a whole number from 1")))
+}
+
+fn unusable(message: String) -> Refusal {
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "validation", message)
+}
+
+/// NexusProMail has no such call, and what was not taken is not there.
+fn is_message(mail: &Mail) -> bool {
+    mail.taken && mail.provider != ProviderKind::NexusProMail
+}
+
+fn matches(mail: &Mail, query: &HashMap<String, String>) -> bool {
+    let asks = |name: &str, holds: &dyn Fn(&str) -> bool| query.get(name).is_none_or(|value| holds(value));
+    let summary = &mail.summary;
+    asks("to_email", &|value| summary.to.iter().any(|party| party.email.eq_ignore_ascii_case(value)))
+        && asks("from_email", &|value| summary.from.email.eq_ignore_ascii_case(value))
+        && asks("subject", &|value| summary.subject.contains(value))
+        && asks("status", &|value| mail.status() == value)
+        && asks("category", &|value| summary.categories.iter().any(|category| category == value))
+}
+
+fn brief(mail: &Mail) -> Value {
+    let to: Vec<_> = mail.summary.to.iter().map(|party| &party.email).collect();
+    json!({
+        "id": mail.id, "status": mail.status(), "from_email": mail.summary.from.email, "to_emails": to,
+        "subject": mail.summary.subject, "categories": mail.summary.categories,
+        "created_at": humantime::format_rfc3339_seconds(mail.time).to_string(),
+    })
+}
+
+fn whole(mail: &Mail) -> Value {
+    let timestamp = humantime::format_rfc3339_seconds(mail.time).to_string();
+    let names = if mail.test { &[] } else { events::names(ProviderKind::ScaiSend, mail.fate()) };
+    let events = names.iter().map(|name| json!({ "timestamp": timestamp, "event_type": name }));
+    let mut json = brief(mail);
+    if let Some(fields) = json.as_object_mut() {
+        fields.insert("events".to_owned(), events.collect());
+    }
+    json
+}

@@ -1,0 +1,160 @@
+//! Health, readiness and metrics, and the accept loop that serves any router within limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::Metrics;
+
+/// Longest wait for the headers of a request, and so for the next request on an idle connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most connections at a time; the next ones wait in the listener's queue.
+const MAX_CONNECTIONS: usize = 512;
+/// How long running requests may go on after the shutdown began.
+const GRACE: Duration = Duration::from_secs(5);
+/// The pause after a failed accept: out of file descriptors, most likely, and a loop at full speed frees none.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What Prometheus must be told to read the encoder's text right.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How one account stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AccountState {
+    /// The operator's name for it.
+    pub name: String,
+    /// False while its key is refused or its breaker is open.
+    pub ready: bool,
+    /// Why, for the person who looks.
+    pub reason: String,
+}
+
+/// Asked at each readiness probe.
+pub type Accounts = Arc<dyn Fn() -> Vec<AccountState> + Send + Sync>;
+
+/// What the three pages are made from.
+pub struct Web {
+    /// The process's metrics.
+    pub metrics: Arc<Metrics>,
+    /// The accounts' states.
+    pub accounts: Accounts,
+}
+
+/// `GET /readyz`.
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    accounts: Vec<AccountState>,
+}
+
+/// The routes `/healthz`, `/readyz` and `/metrics`. They can be merged with another router: no fallback is set.
+pub fn router(web: Web) -> Router {
+    let mut registry = Registry::default();
+    web.metrics.register(&mut registry);
+    Router::new()
+        .route("/healthz", get(|| async { fresh("ok\n") }))
+        .route("/readyz", get(readiness).with_state(web.accounts))
+        .route("/metrics", get(metrics).with_state(Arc::new(registry)))
+}
+
+/// Red when any account is: mail for it would only be answered 451.
+async fn readiness(State(accounts): State<Accounts>) -> Response {
+    let accounts = accounts();
+    let ready = accounts.iter().all(|account| account.ready);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    fresh((status, Json(Readiness { ready, accounts })))
+}
+
+async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        Ok(()) => fresh(([(header::CONTENT_TYPE, OPENMETRICS)], text)),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// A response that no cache may keep.
+fn fresh(response: impl IntoResponse) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], response).into_response()
+}
+
+/// Serves `router` until `shutdown`, then lets running requests end. Each request carries, as an extension, a
+/// [`CancellationToken`] that closes its connection at once and without an answer when it is cancelled.
+///
+/// `axum::serve` is not used because it sets no timer, without which a client that sends half a header stays for ever.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = TaskTracker::new();
+    let abort = CancellationToken::new();
+    while let Some((place, accepted)) =
+        shutdown.run_until_cancelled(async { (Arc::clone(&room).acquire_owned().await, listener.accept().await) }).await
+    {
+        match accepted {
+            Ok((stream, _)) => {
+                let served = connection(stream, router.clone(), shutdown.clone(), abort.child_token());
+                connections.spawn(async move {
+                    served.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a web connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
+        abort.cancel();
+        connections.wait().await;
+    }
+}
+
+/// Serves one connection until its client, the shutdown or `hang_up` ends it.
+async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken, hang_up: CancellationToken) {
+    // Answers are small and often follow each other: Nagle's algorithm would only delay them.
+    let _ = stream.set_nodelay(true);
+    let answering = TowerToHyperService::new(router);
+    let extension = hang_up.clone();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(extension.clone());
+        answering.call(request)
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        biased;
+        () = hang_up.cancelled() => return,
+        ended = serving.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                () = hang_up.cancelled() => return,
+                ended = serving.as_mut() => ended,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "web connection ended");
+    }
+}
