@@ -42,8 +42,8 @@ impl Sandbox {
             format!("providers.sandbox.kind={}", self.provider.name()),
             "providers.sandbox.api_key=sandbox".to_owned(),
             // A tried-out pause must not stop the next try.
-            "providers.sandbox.max_hold_off=1s".to_owned(),
-            "providers.sandbox.probe_interval=1s".to_owned(),
+            "providers.sandbox.max_hold_off=100ms".to_owned(),
+            "providers.sandbox.probe_interval=100ms".to_owned(),
         ];
         flags.extend(self.set.iter().cloned());
         Layers { file: None, environment: Vec::new(), flags }

@@ -9,4 +9,5 @@ mod laws;
 mod providers;
 mod smtp_codec;
 mod smtp_command;
+mod transcripts;
 mod world;

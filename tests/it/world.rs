@@ -61,9 +61,6 @@ impl Script {
         Arc::new(Self { answers: Mutex::new(answers.into_iter().collect()), seen: Mutex::default() })
     }
 
-    pub fn push(&self, answer: Answer) {
-        self.answers.lock().unwrap().push_back(answer);
-    }
 
     /// The bodies of the requests so far.
     pub fn seen(&self) -> Vec<Value> {

@@ -1,0 +1,257 @@
+//! Golden dialogues: each file in tests/transcripts is a story over the whole relay, with paused time.
+//!
+//! ```text
+//! #! key=value …   configuration, and client=ADDRESS
+//! #                why
+//! C: line          the client sends a line with CRLF
+//! C< octets        the client sends exactly these (\r \n \0 \xHH \\, and {text*1000} repeats)
+//! S: line          the server says exactly this; ids read <id>; "(closed)" is the end of the connection
+//! A> POST path {…} the API gets this request
+//! A< answer        and does this: 202 {…}, 429 retry-after: 2, lost, never, or not-sent KIND
+//! T: 5s            time passes
+//! X:               the client hangs up, and connects anew
+//! D:               the relay begins to shut down
+//! ```
+//! `UPDATE=1` rewrites what the server and the relay say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use sidepost::config::LogAddresses;
+use sidepost::metrics::Metrics;
+use sidepost::outcome::TABLE;
+use sidepost::provider::{Request, Response};
+use sidepost::relay::Relay;
+use sidepost::relay::account::Account;
+use sidepost::relay::http::{Transport, TransportError};
+use sidepost::relay::journal::Journal;
+use sidepost::sender::SenderPolicy;
+use sidepost::smtp::{Server, connection};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use crate::world::config;
+
+/// Longer than any timer of the relay: what has not happened by then never will.
+const NEVER: Duration = Duration::from_secs(100_000);
+
+type Answer = Result<Response, TransportError>;
+
+/// An API whose every answer the story gives.
+struct Api {
+    requests: mpsc::UnboundedSender<(String, oneshot::Sender<Answer>)>,
+}
+
+impl Transport for Api {
+    fn send<'a>(&'a self, request: &'a Request, deadline: Instant) -> BoxFuture<'a, Answer> {
+        let path = request.url.splitn(4, '/').nth(3).unwrap();
+        let body: Value = serde_json::from_slice(&request.body.to_vec()).unwrap();
+        let (give, take) = oneshot::channel();
+        self.requests.send((format!("{} /{path} {body}", request.method), give)).unwrap();
+        Box::pin(async move {
+            match timeout_at(deadline, take).await {
+                Ok(Ok(answer)) => answer,
+                // The story says "never", or is over.
+                _ => {
+                    sleep_until(deadline).await;
+                    Err(TransportError::Lost { detail: "no answer in time".into() })
+                }
+            }
+        })
+    }
+}
+
+struct Story {
+    server: Arc<Server<Relay>>,
+    client: std::net::IpAddr,
+    stream: BufReader<DuplexStream>,
+    requests: mpsc::UnboundedReceiver<(String, oneshot::Sender<Answer>)>,
+    unanswered: Vec<oneshot::Sender<Answer>>,
+}
+
+impl Story {
+    fn begin(flags: &[&str]) -> Self {
+        let client = flags.iter().find_map(|f| f.strip_prefix("client=")).unwrap_or("127.0.0.1").parse().unwrap();
+        let flags: Vec<&str> = flags.iter().copied().filter(|f| !f.starts_with("client=")).collect();
+        let config = config(&flags);
+        let metrics = Arc::new(Metrics::default());
+        let (send, requests) = mpsc::unbounded_channel();
+        let transport: Arc<dyn Transport> = Arc::new(Api { requests: send });
+        let account = Account::new("main", &config.providers["main"], &config.delivery, transport, Arc::clone(&metrics));
+        let sender = SenderPolicy::new(&config.sender.default).unwrap();
+        let journal = Journal::new(LogAddresses::Full);
+        let relay = Relay::new(Arc::new(account), sender, &config.delivery, journal, Arc::clone(&metrics));
+        let server = Arc::new(Server::new(&config.smtp, &config.delivery, Arc::new(relay), metrics));
+        let stream = Self::connect(&server, client);
+        Self { server, client, stream, requests, unanswered: Vec::new() }
+    }
+
+    fn connect(server: &Arc<Server<Relay>>, client: std::net::IpAddr) -> BufReader<DuplexStream> {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        tokio::spawn(connection::serve(theirs, Some(client), Arc::clone(server)));
+        BufReader::new(ours)
+    }
+
+    /// Plays one line; for what the relay says, the line as it really was.
+    async fn play(&mut self, line: &str) -> Option<String> {
+        let (voice, rest) = line.split_at(line.len().min(2));
+        let text = rest.strip_prefix(' ').unwrap_or(rest);
+        match voice {
+            "C:" => self.write(&[&unescape(text)[..], b"\r\n"].concat()).await,
+            "C<" => self.write(&unescape(text)).await,
+            "T:" => tokio::time::sleep(humantime::parse_duration(text).unwrap()).await,
+            "X:" => self.stream = Self::connect(&self.server, self.client),
+            "D:" => self.server.shut_down(),
+            "A<" => self.answer(text),
+            "S:" => return Some(format!("S: {}", self.read().await)),
+            "A>" => return Some(format!("A> {}", self.request().await)),
+            _ => assert!(line.is_empty() || line.starts_with('#'), "no voice says {line:?}"),
+        }
+        None
+    }
+
+    async fn write(&mut self, octets: &[u8]) {
+        // A server that has hung up is seen at the next S:.
+        let _ = self.stream.get_mut().write_all(octets).await;
+    }
+
+    async fn read(&mut self) -> String {
+        let mut line = Vec::new();
+        match timeout(NEVER, self.stream.read_until(b'\n', &mut line)).await {
+            Ok(Ok(0)) => "(closed)".to_owned(),
+            Ok(Ok(_)) => hide_ids(String::from_utf8_lossy(&line).strip_suffix("\r\n").expect("a reply line ends with CRLF")),
+            other => format!("(nothing: {other:?})"),
+        }
+    }
+
+    async fn request(&mut self) -> String {
+        match timeout(NEVER, self.requests.recv()).await {
+            Ok(Some((request, answer))) => {
+                self.unanswered.push(answer);
+                request
+            }
+            _ => "(nothing)".to_owned(),
+        }
+    }
+
+    fn answer(&mut self, text: &str) {
+        let give = self.unanswered.remove(0);
+        let answer = match text.split(' ').next().unwrap() {
+            "never" => return,
+            "lost" => Err(TransportError::Lost { detail: "connection reset".into() }),
+            "not-sent" => {
+                let row = TABLE.iter().find(|row| text.ends_with(row.name)).expect("a kind of the table");
+                Err(TransportError::NotSent { kind: row.kind, detail: "scripted".into() })
+            }
+            _ => Ok(parse_answer(text)),
+        };
+        let _ = give.send(answer);
+    }
+}
+
+/// `STATUS [name: value; name: value] [body]`; the body begins at the first `{` or `<`.
+fn parse_answer(text: &str) -> Response {
+    let start = text.find(['{', '<']).unwrap_or(text.len());
+    let (head, body) = text.split_at(start);
+    let (status, headers) = head.split_once(' ').unwrap_or((head, ""));
+    let headers = headers.split(';').filter_map(|h| h.trim().split_once(": "));
+    Response {
+        status: status.parse().unwrap(),
+        headers: headers.map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect(),
+        body: Bytes::from(body.to_owned()),
+        complete: true,
+        received: SystemTime::now(),
+    }
+}
+
+fn unescape(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '{' if rest.split_once('}').is_some_and(|(inner, _)| inner.contains('*')) => {
+                let (inner, after) = rest.split_once('}').unwrap();
+                let (what, count) = inner.rsplit_once('*').unwrap();
+                out.extend(unescape(what).repeat(count.parse().unwrap()));
+                rest = after;
+            }
+            '\\' => {
+                let escaped = rest.chars().next().unwrap();
+                rest = &rest[1..];
+                match escaped {
+                    'r' => out.push(b'\r'),
+                    'n' => out.push(b'\n'),
+                    't' => out.push(b'\t'),
+                    '0' => out.push(0),
+                    '\\' => out.push(b'\\'),
+                    'x' => {
+                        out.push(u8::from_str_radix(&rest[..2], 16).unwrap());
+                        rest = &rest[2..];
+                    }
+                    other => panic!("unknown escape \\{other}"),
+                }
+            }
+            c => out.extend(c.to_string().as_bytes()),
+        }
+    }
+    out
+}
+
+/// Transaction ids are 32 hex digits, and never the same.
+fn hide_ids(line: &str) -> String {
+    let is_id = |w: &str| w.len() == 32 && w.bytes().all(|b| b.is_ascii_hexdigit());
+    let hide = |word: &str| match word.strip_prefix("id=") {
+        Some(id) if is_id(id) => "id=<id>".to_owned(),
+        None if is_id(word) => "<id>".to_owned(),
+        _ => word.to_owned(),
+    };
+    line.split(' ').map(hide).collect::<Vec<_>>().join(" ")
+}
+
+async fn tell(file: &Path) -> (String, String) {
+    let text = fs::read_to_string(file).unwrap();
+    let flags: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("#! ")).flat_map(|l| l.split(' ')).collect();
+    let mut story = Story::begin(&flags);
+    let mut told = String::new();
+    for line in text.lines() {
+        let real = story.play(line).await.unwrap_or_else(|| line.to_owned());
+        told.push_str(&real);
+        told.push('\n');
+    }
+    (text, told)
+}
+
+fn stories() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|e| e == "txt"));
+    files.sort();
+    files
+}
+
+#[test]
+fn stories_are_told_as_they_were() {
+    let mut failed = Vec::new();
+    let stories = stories();
+    for file in &stories {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let (text, told) = runtime.block_on(tell(file));
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(file, &told).unwrap();
+        } else if text != told {
+            let differs = text.lines().zip(told.lines()).filter(|(a, b)| a != b);
+            let lines: Vec<String> = differs.map(|(a, b)| format!("  - {a}\n  + {b}")).collect();
+            failed.push(format!("{}\n{}", file.display(), lines.join("\n")));
+        }
+    }
+    println!("transcripts: {}", stories.len());
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(stories.len() >= 40);
+}
