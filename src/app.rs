@@ -89,7 +89,8 @@ impl Running {
         let server = Arc::new(Server::new(&config.smtp, &config.delivery, Arc::clone(&relay), Arc::clone(&metrics)));
         let mut smtp = Vec::new();
         for listen in &config.smtp.listen {
-            let listener = smtp::listener::bind(listen).map_err(|e| cannot_listen(&listen.to_string(), "smtp.listen", &e))?;
+            let listener =
+                smtp::listener::bind(listen).map_err(|e| cannot_listen(&listen.to_string(), "smtp.listen", &e))?;
             smtp.push(local_address(&listener)?);
             info!(smtp = %local_address(&listener)?, web = %local_address(&web)?, "listening");
             tokio::spawn(smtp::listener::serve(listener, Arc::clone(&server)));
@@ -171,7 +172,8 @@ fn build_transport(settings: &Settings) -> Result<HttpTransport, String> {
 fn states(relay: Arc<Relay>) -> web::Accounts {
     Arc::new(move || {
         let trouble = relay.trouble();
-        let reason = trouble.as_ref().map_or_else(|| "ok".to_owned(), |c| format!("{}: {}", c.kind.row().says, c.detail));
+        let reason =
+            trouble.as_ref().map_or_else(|| "ok".to_owned(), |c| format!("{}: {}", c.kind.row().says, c.detail));
         vec![AccountState { name: relay.account().to_owned(), ready: trouble.is_none(), reason }]
     })
 }

@@ -250,6 +250,9 @@ fn refusal(verdict: &Verdict, of: usize, account: &str, id: TransactionId) -> Re
     if !cause.detail.is_empty() {
         text.push_str(&format!(": {}", cause.detail));
     }
+    if let Some(pause) = cause.retry_after {
+        text.push_str(&format!("; not before {} s", pause.as_secs()));
+    }
     match cause.status {
         Some(status) => text.push_str(&format!(" ({account} {status})")),
         None => text.push_str(&format!(" ({account})")),

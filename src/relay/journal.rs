@@ -112,6 +112,11 @@ impl Journal {
 }
 
 fn loudest(verdicts: &[Verdict]) -> Loudness {
-    let loudness = verdicts.iter().filter_map(|v| v.outcome.cause()).map(|cause| cause.kind.row().loudness);
-    loudness.max_by_key(|l| *l as u8).unwrap_or(Loudness::Info)
+    let loudness = |outcome: &Outcome| match outcome {
+        Outcome::Accepted { id: Some(_) } => Loudness::Info,
+        // A success whose body was not the documented one: believed, and worth a look.
+        Outcome::Accepted { id: None } => Loudness::Warn,
+        Outcome::Deferred(cause) | Outcome::Rejected(cause) => cause.kind.row().loudness,
+    };
+    verdicts.iter().map(|v| loudness(&v.outcome)).max_by_key(|l| *l as u8).unwrap_or(Loudness::Info)
 }

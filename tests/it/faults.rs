@@ -91,7 +91,10 @@ async fn what_was_certainly_not_sent_is_repeated() {
         assert_eq!(script.requests(), 2);
     }
     let script = Script::new([Answer::NotSent(Kind::Tls)]);
-    assert!(submit(&relay(&config(&[]), &script), ANN).await.starts_with("451 4.7.5 "), "a certificate does not mend itself");
+    assert!(
+        submit(&relay(&config(&[]), &script), ANN).await.starts_with("451 4.7.5 "),
+        "a certificate does not mend itself"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,7 +28,11 @@ async fn post(url: String, wait: Duration) -> Result<Response, TransportError> {
 async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut all = Vec::new();
     while !all.ends_with(BODY.as_bytes()) {
-        assert!(stream.read_buf(&mut all).await.unwrap() > 0, "the request broke off: {}", String::from_utf8_lossy(&all));
+        assert!(
+            stream.read_buf(&mut all).await.unwrap() > 0,
+            "the request broke off: {}",
+            String::from_utf8_lossy(&all)
+        );
     }
     String::from_utf8(all).unwrap()
 }
@@ -140,13 +144,15 @@ async fn a_body_that_breaks_off_is_an_answer_all_the_same() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let (url, _served) = serve_once(b"HTTP/1.1 307 Temporary\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n").await;
+    let (url, _served) =
+        serve_once(b"HTTP/1.1 307 Temporary\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n").await;
     assert_eq!(post(url, LONG).await.unwrap().status, 307);
 }
 
 #[tokio::test]
 async fn an_interim_answer_is_passed_over() {
-    let (url, _served) = serve_once(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await;
+    let (url, _served) =
+        serve_once(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await;
     assert_eq!(post(url, LONG).await.unwrap().status, 202);
 }
 

@@ -83,7 +83,8 @@ impl Story {
         let metrics = Arc::new(Metrics::default());
         let (send, requests) = mpsc::unbounded_channel();
         let transport: Arc<dyn Transport> = Arc::new(Api { requests: send });
-        let account = Account::new("main", &config.providers["main"], &config.delivery, transport, Arc::clone(&metrics));
+        let account =
+            Account::new("main", &config.providers["main"], &config.delivery, transport, Arc::clone(&metrics));
         let sender = SenderPolicy::new(&config.sender.default).unwrap();
         let journal = Journal::new(LogAddresses::Full);
         let relay = Relay::new(Arc::new(account), sender, &config.delivery, journal, Arc::clone(&metrics));
@@ -125,7 +126,9 @@ impl Story {
         let mut line = Vec::new();
         match timeout(NEVER, self.stream.read_until(b'\n', &mut line)).await {
             Ok(Ok(0)) => "(closed)".to_owned(),
-            Ok(Ok(_)) => hide_ids(String::from_utf8_lossy(&line).strip_suffix("\r\n").expect("a reply line ends with CRLF")),
+            Ok(Ok(_)) => {
+                hide_ids(String::from_utf8_lossy(&line).strip_suffix("\r\n").expect("a reply line ends with CRLF"))
+            }
             other => format!("(nothing: {other:?})"),
         }
     }

@@ -61,7 +61,6 @@ impl Script {
         Arc::new(Self { answers: Mutex::new(answers.into_iter().collect()), seen: Mutex::default() })
     }
 
-
     /// The bodies of the requests so far.
     pub fn seen(&self) -> Vec<Value> {
         self.seen.lock().unwrap().clone()
