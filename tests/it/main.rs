@@ -1,2 +1,4 @@
 //! Every test of the project, in one binary.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod messages;
+mod mime_limits;
