@@ -75,6 +75,9 @@ impl Content {
             TransferEncoding::QuotedPrintable => {
                 qp::BODY.decode(&*self.encoded).unwrap_or(Cow::Borrowed(&*self.encoded))
             }
+            TransferEncoding::Base64 if self.measure().canonical => {
+                Cow::Owned(base64::LENIENT.decode(&self.encoded).unwrap_or_default())
+            }
             TransferEncoding::Base64 => {
                 let mut plain = Vec::with_capacity(base64::STANDARD.decoded_len_estimate(self.encoded.len()));
                 let (mut source, mut rest) = (Source::lenient(), self.encoded.clone());

@@ -181,35 +181,46 @@ impl Entry {
     }
 }
 
-/// Name and address of an entry without angle brackets: the one word with an @ is the address, the others are the name.
-fn bare(words: &[Word]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let mut runs: Vec<Vec<&Word>> = Vec::new();
-    for word in words {
-        match runs.last_mut().filter(|run| !word.apart || is_joined(run, word)) {
-            Some(run) => run.push(word),
-            None => runs.push(vec![word]),
+/// Words without blanks between them, or with those that RFC 5322 §4.4 allows inside of an address.
+struct Run<'a> {
+    words: Vec<&'a Word>,
+    /// Whether one of them has an @ outside of quotes.
+    is_address: bool,
+}
+
+impl Run<'_> {
+    /// Whether `word` goes on with this run although a blank stands before it.
+    fn goes_on_with(&self, word: &Word) -> bool {
+        let open = self.words.last().is_some_and(|last| matches!(last.written.last(), Some(b'.' | b'@')));
+        match word.written.first() {
+            Some(b'@') => true,
+            Some(b'.') => self.is_address,
+            _ => open && self.is_address,
         }
     }
-    let has_at =
-        |run: &[&Word]| run.iter().any(|word| word.written.first() != Some(&b'"') && word.written.contains(&b'@'));
-    let (addresses, names): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| has_at(run));
+}
+
+/// Name and address of an entry without angle brackets: the one word with an @ is the address, the others are the name.
+fn bare(words: &[Word]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut runs: Vec<Run> = Vec::new();
+    for word in words {
+        let is_address = word.written.first() != Some(&b'"') && word.written.contains(&b'@');
+        match runs.last_mut().filter(|run| !word.apart || run.goes_on_with(word)) {
+            Some(run) => {
+                run.words.push(word);
+                run.is_address |= is_address;
+            }
+            None => runs.push(Run { words: vec![word], is_address }),
+        }
+    }
+    let (addresses, names): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.is_address);
     let [address] = addresses.as_slice() else { return None };
-    let written = address.iter().flat_map(|word| word.written.iter().copied()).collect();
+    let written = address.words.iter().flat_map(|word| word.written.iter().copied()).collect();
     let mut name = Vec::new();
-    for word in names.into_iter().flatten() {
+    for word in names.into_iter().flat_map(|run| run.words) {
         append(&mut name, word);
     }
     Some((name, written))
-}
-
-/// Whether a blank between `run` and `word` is one of those that RFC 5322 §4.4 allows inside of an address.
-fn is_joined(run: &[&Word], word: &Word) -> bool {
-    let ends =
-        run.last().is_some_and(|last| matches!(last.written.last(), Some(b'.' | b'@')) && last.written.len() < 320);
-    let in_address = run.iter().any(|word| word.written.contains(&b'@'));
-    matches!(word.written.first(), Some(b'@'))
-        || ends && in_address
-        || in_address && word.written.first() == Some(&b'.')
 }
 
 fn join(words: &[Word]) -> Vec<u8> {

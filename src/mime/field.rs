@@ -18,6 +18,7 @@ const USUAL: &[&str] = &[
     "content-type",
     "content-transfer-encoding",
     "content-disposition",
+    "x-mailer",
 ];
 
 /// One header field: where its name and its still folded value are.
@@ -74,13 +75,12 @@ impl<'a, D: Fn(&[u8]) -> bool> Fields<'a, D> {
         for _ in 0..LOOK_AHEAD {
             at = line_after(self.raw, at);
             let line = self.line(at);
-            if line.trim_ascii().is_empty() || (self.is_delimiter)(line) {
+            if !self.seen || line.trim_ascii().is_empty() || (self.is_delimiter)(line) {
                 return false;
             }
-            if let Some((name, _)) = field_name(line) {
-                let name = line.get(name).unwrap_or_default();
-                let known = USUAL.iter().any(|usual| name.eq_ignore_ascii_case(usual.as_bytes()));
-                return self.seen && (known || name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"x-")));
+            let name = field_name(line).and_then(|(name, _)| line.get(name)).unwrap_or_default();
+            if USUAL.iter().any(|usual| name.eq_ignore_ascii_case(usual.as_bytes())) {
+                return true;
             }
         }
         false

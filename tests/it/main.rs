@@ -1,11 +1,14 @@
 //! Every test of the project, in one binary.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+
 mod config;
 mod faults;
 mod house;
 mod http_client;
 mod laws;
+mod messages;
+mod mime_limits;
 mod providers;
 mod smtp_codec;
 mod smtp_command;

@@ -1,0 +1,272 @@
+//! Mails and what is read from them: `tests/messages/**/NAME.eml` with `NAME.json`; `UPDATE=1` rewrites the latter.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use encodify::base64;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sidepost::message::{Content, Mailbox, Message, TransferEncoding};
+
+fn mails() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/messages");
+    let mut mails: Vec<PathBuf> = fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .flat_map(|folder| fs::read_dir(folder).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "eml"))
+        .collect();
+    mails.sort();
+    mails
+}
+
+fn parse(raw: impl Into<Bytes>) -> Message {
+    Message::parse(raw.into()).unwrap()
+}
+
+fn mailboxes(list: &[Mailbox]) -> Value {
+    list.iter().map(|mailbox| json!({ "name": mailbox.name, "address": mailbox.address.as_str() })).collect()
+}
+
+/// A message as the fixtures write it.
+fn describe(message: &Message) -> Value {
+    let attachments: Value = message
+        .attachments
+        .iter()
+        .map(|attachment| {
+            let octets = attachment.content.decode();
+            let content = match std::str::from_utf8(&octets) {
+                Ok(text) => json!(text),
+                Err(_) => json!({ "base64": base64::STANDARD.encode(&octets) }),
+            };
+            json!({
+                "filename": attachment.filename,
+                "content_type": attachment.content_type,
+                "inline": attachment.inline,
+                "content_id": attachment.content_id,
+                "content": content,
+            })
+        })
+        .collect();
+    json!({
+        "from": mailboxes(&message.from),
+        "sender": mailboxes(message.sender.as_slice()),
+        "reply_to": mailboxes(&message.reply_to),
+        "to": mailboxes(&message.to),
+        "cc": mailboxes(&message.cc),
+        "subject": message.subject,
+        "message_id": message.message_id,
+        "headers": message.headers,
+        "text": message.text,
+        "html": message.html,
+        "attachments": attachments,
+        "losses": message.losses.iter().map(|loss| &loss.what).collect::<Vec<_>>(),
+    })
+}
+
+#[test]
+fn every_mail_is_read_as_written_beside_it() {
+    let mails = mails();
+    assert!(mails.len() >= 40, "only {} mails", mails.len());
+    let mut wrong = Vec::new();
+    for mail in &mails {
+        let message =
+            Message::parse(fs::read(mail).unwrap().into()).unwrap_or_else(|e| panic!("{}: {e}", mail.display()));
+        let found = format!("{:#}\n", describe(&message));
+        let expected = mail.with_extension("json");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&expected, &found).unwrap();
+        } else if fs::read_to_string(&expected).unwrap_or_default() != found {
+            fs::write(mail.with_extension("failed"), &found).unwrap();
+            wrong.push(mail);
+        }
+    }
+    assert!(wrong.is_empty(), "compare NAME.json with NAME.failed, then UPDATE=1: {wrong:#?}");
+}
+
+/// What is said must not depend on the line ends; the octets of an attachment that is not encoded do.
+#[test]
+fn line_ends_make_no_difference() {
+    for mail in mails() {
+        // Its lone CRs are what it is about.
+        if mail.file_stem().is_some_and(|name| name == "crcrlf") {
+            continue;
+        }
+        let raw = fs::read(&mail).unwrap();
+        let lf: Vec<u8> = String::from_utf8_lossy(&raw).replace("\r\n", "\n").into_bytes();
+        let crlf = String::from_utf8_lossy(&lf).replace('\n', "\r\n").into_bytes();
+        let (lf, crlf) = (parse(lf), parse(crlf));
+        let (mut one, mut other) = (describe(&lf), describe(&crlf));
+        for described in [&mut one, &mut other] {
+            for attachment in described["attachments"].as_array_mut().unwrap() {
+                if let Some(text) = attachment["content"].as_str() {
+                    attachment["content"] = json!(text.replace("\r\n", "\n"));
+                }
+            }
+        }
+        assert_eq!(one, other, "{}", mail.display());
+    }
+}
+
+/// Wherever a connection breaks off, what is there is read, and nothing is made of two lines.
+#[test]
+fn every_cut_of_a_mail_is_read() {
+    for mail in mails() {
+        let raw = Bytes::from(fs::read(mail).unwrap());
+        let step = (raw.len() / 100).max(1);
+        for end in (0..raw.len()).step_by(step) {
+            assert_single_lines(&parse(raw.slice(..end)));
+        }
+    }
+}
+
+fn assert_single_lines(message: &Message) {
+    let boxes = [&message.from, &message.reply_to, &message.to, &message.cc];
+    let mailboxes = boxes.into_iter().flatten().chain(message.sender.as_slice());
+    let names = mailboxes.flat_map(|mailbox| mailbox.name.as_deref().into_iter().chain([mailbox.address.as_str()]));
+    let attachments = message.attachments.iter().flat_map(|attachment| {
+        [attachment.filename.as_str(), &attachment.content_type].into_iter().chain(attachment.content_id.as_deref())
+    });
+    let headers = message.headers.iter().flat_map(|(name, value)| [name.as_str(), value]);
+    let single = names.chain(attachments).chain(headers).chain(message.subject.as_deref());
+    for text in single.chain(message.message_id.as_deref()) {
+        assert!(!text.contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')), "{text:?}");
+    }
+    for attachment in &message.attachments {
+        let name = &attachment.filename;
+        assert!(!name.is_empty() && !name.contains(['/', '\\']) && name != "..", "{name:?}");
+    }
+    for body in [&message.text, &message.html].into_iter().flatten() {
+        assert!(!body.contains(['\0', '\r']), "{body:?}");
+    }
+}
+
+fn base64_of(content: &Content) -> Vec<u8> {
+    let chunks: Vec<Bytes> = content.base64_chunks().collect();
+    assert!(chunks.iter().all(|chunk| !chunk.is_empty() && chunk.len() <= 64 * 1024));
+    chunks.concat()
+}
+
+fn assert_base64(content: &Content) {
+    let once = base64_of(content);
+    assert_eq!(String::from_utf8_lossy(&once), base64::STANDARD.encode(content.decode()));
+    assert_eq!(once.len(), content.base64_len());
+    assert_eq!(base64_of(content), once, "a retry sends the same");
+}
+
+#[test]
+fn large_contents_come_in_chunks() {
+    let octets: Vec<u8> = (0..300_001_u32).map(|i| i.wrapping_mul(i).to_be_bytes()[2]).collect();
+    let wrapped = Bytes::from(base64::MIME.encode(&octets));
+    let encoded = [
+        (Bytes::from(octets.clone()), TransferEncoding::Identity),
+        (wrapped.clone(), TransferEncoding::Base64),
+        (wrapped.slice(..wrapped.len() - 3), TransferEncoding::Base64),
+        (Bytes::from([b"*".as_slice(), &wrapped].concat()), TransferEncoding::Base64),
+        (Bytes::from(encodify::qp::BINARY.encode(&octets)), TransferEncoding::QuotedPrintable),
+    ];
+    for (encoded, encoding) in encoded {
+        let content = Content::new(encoded, encoding);
+        assert_base64(&content);
+        assert_eq!(content.decode(), octets);
+    }
+}
+
+#[test]
+fn faulty_base64_is_decoded_as_far_as_it_goes() {
+    let cases: &[(&[u8], &[u8])] = &[
+        (b"", b""),
+        (b"=", b""),
+        (b"SGVsbG8=", b"Hello"),
+        (b"SGVsbG8", b"Hello"),
+        (b"SGVs\r\nbG8=\r\n  \r\n", b"Hello"),
+        (b"SGVs bG8=", b"Hello"),
+        (b"SGVs*bG8=", b"Hello"),
+        (b"SGVsbG9=", b"Hello"),
+        (b"SGVsbG8=\r\n\r\n-- \r\nA list footer.\r\n", b"Hello"),
+        (b"SGU=\r\nbGw=\r\nbw==\r\n", b"Hello"),
+        (b"SGVsbG8hIQ\r\n==", b"Hello!!"),
+        (b"S", b""),
+    ];
+    for (encoded, plain) in cases {
+        let content = Content::new(Bytes::copy_from_slice(encoded), TransferEncoding::Base64);
+        assert_eq!(content.decode(), *plain, "{}", String::from_utf8_lossy(encoded));
+        assert_base64(&content);
+    }
+}
+
+/// Octets that are mail more often than chance would have it.
+fn mail_like() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        Just("From: ".to_owned()),
+        Just("To: a@example.com, \"B\" <b@example.com>\r\n".to_owned()),
+        Just("Subject: =?utf-8?Q?a=0D=0Ab?= =?iso-8859-1?B?".to_owned()),
+        Just("X-A: ".to_owned()),
+        Just("Content-Type: multipart/mixed; boundary=b\r\n".to_owned()),
+        Just("Content-Type: multipart/alternative; boundary=\"b\"\r\n".to_owned()),
+        Just("Content-Type: text/html; charset=utf-16\r\n".to_owned()),
+        Just("Content-Type: image/png; name*0*=utf-8''%0d; name*1=\"\\..\"\r\n".to_owned()),
+        Just("Content-Disposition: attachment; filename=\"=?utf-8?B?Li4v?=\"\r\n".to_owned()),
+        Just("Content-Transfer-Encoding: base64\r\n".to_owned()),
+        Just("Content-Transfer-Encoding: quoted-printable\r\n".to_owned()),
+        Just("Content-ID: <i>\r\n".to_owned()),
+        Just("<img src=\"cid:i\">".to_owned()),
+        Just("--b\r\n".to_owned()),
+        Just("--b--\r\n".to_owned()),
+        Just("\r\n".to_owned()),
+        "[ -~]{0,12}",
+        "\\PC{0,4}",
+    ];
+    let octets = prop::collection::vec(any::<u8>(), 0..8);
+    prop::collection::vec(prop_oneof![8 => piece.prop_map(String::into_bytes), 1 => octets], 0..24)
+        .prop_map(|pieces| pieces.concat())
+}
+
+fn encoded_like() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        6 => "[A-Za-z0-9+/]{4}".prop_map(String::into_bytes),
+        2 => "[A-Za-z0-9+/]{0,9}={0,3}".prop_map(String::into_bytes),
+        3 => Just(b"\r\n".to_vec()),
+        1 => "=[0-9A-F]{2}|=\r\n|[ \t\r\n]".prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 0..5),
+    ];
+    prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_octets_are_read_into_single_lines(raw in prop::collection::vec(any::<u8>(), 0..400)) {
+        assert_single_lines(&parse(raw));
+    }
+
+    #[test]
+    fn any_mail_is_read_into_single_lines(raw in mail_like()) {
+        let message = parse(raw);
+        assert_single_lines(&message);
+        for attachment in &message.attachments {
+            assert_base64(&attachment.content);
+        }
+    }
+
+    #[test]
+    fn base64_is_that_of_the_decoded_octets(encoded in encoded_like(), which in 0..3_usize) {
+        let encoding =
+            [TransferEncoding::Base64, TransferEncoding::QuotedPrintable, TransferEncoding::Identity][which];
+        assert_base64(&Content::new(encoded.into(), encoding));
+    }
+
+    #[test]
+    fn octets_survive_every_encoding(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+        let encoded = [
+            (base64::MIME.encode(&octets), TransferEncoding::Base64),
+            (encodify::qp::BINARY.encode(&octets), TransferEncoding::QuotedPrintable),
+        ];
+        for (encoded, encoding) in encoded {
+            let content = Content::new(encoded.into(), encoding);
+            prop_assert_eq!(content.decode(), octets.clone());
+            assert_base64(&content);
+        }
+    }
+}
