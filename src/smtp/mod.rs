@@ -105,6 +105,16 @@ impl<R: Submit> Server<R> {
         self.tasks.wait().await;
     }
 
+    /// The relay that gets the mail.
+    pub fn relay(&self) -> &R {
+        &self.relay
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// What a session with this client promises and demands. `None` is a client on a Unix socket.
     fn terms(&self, client: Option<IpAddr>) -> Terms {
         let may_relay = client.is_none_or(|ip| self.allow.iter().any(|net| net.contains(&ip.to_canonical())));

@@ -2,4 +2,6 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod smtp_codec;
 mod smtp_command;
+mod smtp_connection;
 mod smtp_session;
+mod smtp_world;
