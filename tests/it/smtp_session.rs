@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use sidepost::address::Address;
 use sidepost::envelope::TransactionId;
 use sidepost::reply::{Enhanced, Reply};
 use sidepost::smtp::codec::Flaw;
@@ -86,7 +87,7 @@ fn a_transaction_carries_its_envelope() {
     assert_eq!(transaction.envelope.helo, "app.test");
     assert_eq!(transaction.envelope.reverse_path.unwrap().as_str(), "a@b.test");
     assert_eq!(
-        transaction.envelope.recipients.iter().map(|r| r.as_str()).collect::<Vec<_>>(),
+        transaction.envelope.recipients.iter().map(Address::as_str).collect::<Vec<_>>(),
         ["One@d.test", "two@d.test"]
     );
 

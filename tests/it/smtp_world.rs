@@ -16,7 +16,7 @@ use sidepost::smtp::{Server, Submit, connection};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::task::JoinHandle;
 
-pub const IDLE: Duration = Duration::from_secs(300);
+pub const IDLE: Duration = Duration::from_mins(5);
 pub const DRAIN: Duration = Duration::from_secs(30);
 
 /// What the relay does with a transaction, told by the local part of its first recipient: `panic`, `slow` (ten
