@@ -80,8 +80,8 @@ impl<R: Submit> Server<R> {
     pub fn new(smtp: &config::Smtp, delivery: &config::Delivery, relay: Arc<R>, metrics: Arc<Metrics>) -> Self {
         Self {
             relay,
-            budget: Budget::new(delivery.max_in_flight_bytes.octets(), metrics.in_flight_bytes.clone()),
-            seats: Seats::new(smtp, metrics.connections_open.clone()),
+            budget: Budget::new(delivery.max_in_flight_bytes.octets(), Arc::clone(&metrics)),
+            seats: Seats::new(smtp, Arc::clone(&metrics)),
             metrics,
             hostname: smtp.hostname.as_str().into(),
             allow: smtp.allow.clone(),
