@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use prometheus_client::metrics::gauge::Gauge;
+use crate::metrics::Metrics;
 
 /// Octets are taken in steps of this, so that a long message does not touch the shared counter with every read.
 const STEP: usize = 16 * 1024;
@@ -12,13 +12,13 @@ const STEP: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Budget {
     left: AtomicUsize,
-    held: Gauge,
+    metrics: Arc<Metrics>,
 }
 
 impl Budget {
-    /// A budget of so many octets; the gauge shows how many are held.
-    pub fn new(octets: usize, held: Gauge) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(octets), held })
+    /// A budget of so many octets; `in_flight_bytes` shows how many are held.
+    pub fn new(octets: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { left: AtomicUsize::new(octets), metrics })
     }
 
     /// A share of nothing yet.
@@ -30,7 +30,7 @@ impl Budget {
         let taken =
             self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(octets)).is_ok();
         if taken {
-            self.held.inc_by(signed(octets));
+            self.metrics.in_flight_bytes.inc_by(signed(octets));
         }
         taken
     }
@@ -59,7 +59,7 @@ impl Share {
     pub fn release(&mut self) {
         let octets = std::mem::take(&mut self.octets);
         self.budget.left.fetch_add(octets, Ordering::AcqRel);
-        self.budget.held.dec_by(signed(octets));
+        self.budget.metrics.in_flight_bytes.dec_by(signed(octets));
     }
 }
 

@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::metrics::gauge::Gauge;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::config;
 use crate::config::values::Listen;
+use crate::metrics::Metrics;
 use crate::reply::Reply;
 use crate::smtp::{Server, Submit, connection, session};
 
@@ -104,7 +104,7 @@ pub(crate) struct Seats {
     most: usize,
     most_per_client: usize,
     taken: Mutex<Taken>,
-    open: Gauge,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -121,12 +121,12 @@ struct Seat {
 }
 
 impl Seats {
-    pub(crate) fn new(smtp: &config::Smtp, open: Gauge) -> Arc<Self> {
+    pub(crate) fn new(smtp: &config::Smtp, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             most: smtp.max_connections,
             most_per_client: smtp.max_connections_per_client,
             taken: Mutex::default(),
-            open,
+            metrics,
         })
     }
 
@@ -141,7 +141,7 @@ impl Seats {
         }
         *of_client += 1;
         taken.total += 1;
-        self.open.inc();
+        self.metrics.connections_open.inc();
         Ok(Seat { seats: Arc::clone(self), client })
     }
 
@@ -161,6 +161,6 @@ impl Drop for Seat {
                 taken.by_client.remove(&self.client);
             }
         }
-        self.seats.open.dec();
+        self.seats.metrics.connections_open.dec();
     }
 }

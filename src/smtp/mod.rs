@@ -80,8 +80,8 @@ impl<R: Submit> Server<R> {
     pub fn new(smtp: &config::Smtp, delivery: &config::Delivery, relay: Arc<R>, metrics: Arc<Metrics>) -> Self {
         Self {
             relay,
-            budget: Budget::new(delivery.max_in_flight_bytes.octets(), metrics.in_flight_bytes.clone()),
-            seats: Seats::new(smtp, metrics.connections_open.clone()),
+            budget: Budget::new(delivery.max_in_flight_bytes.octets(), Arc::clone(&metrics)),
+            seats: Seats::new(smtp, Arc::clone(&metrics)),
             metrics,
             hostname: smtp.hostname.as_str().into(),
             allow: smtp.allow.clone(),
@@ -103,6 +103,16 @@ impl<R: Submit> Server<R> {
     /// Returns when, after [`Server::shut_down`], the last connection and the last transaction have ended.
     pub async fn drained(&self) {
         self.tasks.wait().await;
+    }
+
+    /// The relay that gets the mail.
+    pub fn relay(&self) -> &R {
+        &self.relay
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// What a session with this client promises and demands. `None` is a client on a Unix socket.

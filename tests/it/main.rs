@@ -12,5 +12,8 @@ mod mime_limits;
 mod providers;
 mod smtp_codec;
 mod smtp_command;
+mod smtp_connection;
+mod smtp_session;
+mod smtp_world;
 mod transcripts;
 mod world;

@@ -170,7 +170,7 @@ fn reference(input: &[u8]) -> Option<(Result<Vec<u8>, Flaw>, usize)> {
         if line == b".\r\n" {
             let inner: Vec<u8> = input[..start].to_vec();
             let pairs = inner.windows(2).filter(|w| w == b"\r\n").count();
-            let lonely = |octet| inner.iter().filter(|b| **b == octet).count() != pairs;
+            let lonely = |octet| memchr::memchr_iter(octet, &inner).count() != pairs;
             let flawed = lonely(b'\r') || lonely(b'\n');
             return Some((if flawed { Err(Flaw::LineEnds) } else { Ok(content) }, end));
         }

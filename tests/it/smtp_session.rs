@@ -1,0 +1,293 @@
+//! The session alone: every order of commands, what counts as an error, and the laws of its replies.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use sidepost::address::Address;
+use sidepost::envelope::TransactionId;
+use sidepost::reply::{Enhanced, Reply};
+use sidepost::smtp::codec::Flaw;
+use sidepost::smtp::session::{Event, Next, Session, Step, Terms};
+
+use crate::smtp_command::{any_line, is_lawful};
+
+fn terms() -> Terms {
+    Terms {
+        client: None,
+        hostname: Arc::from("relay.test"),
+        max_message_size: 1000,
+        max_recipients: 3,
+        may_relay: true,
+    }
+}
+
+fn id() -> TransactionId {
+    TransactionId::new(uuid::Uuid::nil())
+}
+
+fn begun(terms: Terms) -> Session {
+    let (session, step) = Session::begin(terms);
+    assert_eq!(step.reply.unwrap().to_string(), "220 relay.test ESMTP sidepost");
+    assert!(matches!(step.next, Next::ReadLine));
+    session
+}
+
+/// A session whose world always says yes: it lets MAIL pass, sends an empty message after 354, and accepts it.
+struct Scenario(Session);
+
+impl Scenario {
+    fn new() -> Self {
+        Self(begun(terms()))
+    }
+
+    fn to_open() -> Self {
+        let mut scenario = Self::new();
+        scenario.all(&[
+            ("EHLO app.test", "250"),
+            ("MAIL FROM:<a@b.test>", "250 2.1.0"),
+            ("RCPT TO:<c@d.test>", "250 2.1.5"),
+        ]);
+        scenario
+    }
+
+    /// Each line with the beginning of its reply.
+    fn all(&mut self, dialogue: &[(&str, &str)]) {
+        for (line, expected) in dialogue {
+            let reply = self.line(line).0;
+            assert!(reply.to_string().starts_with(expected), "{line}: {reply}");
+        }
+    }
+
+    fn line(&mut self, line: &str) -> (Reply, Next) {
+        let mut step = self.0.step(Event::Line(line.as_bytes()));
+        if matches!(step.next, Next::CheckSender) {
+            assert!(step.reply.is_none());
+            step = self.0.step(Event::SenderChecked(Ok(())));
+        }
+        (step.reply.expect("each line has a reply"), step.next)
+    }
+}
+
+#[test]
+fn a_transaction_carries_its_envelope() {
+    let mut s = Scenario::new();
+    s.all(&[
+        ("EHLO app.test", "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES"),
+        ("MAIL FROM:<a@b.test> SIZE=1000", "250 2.1.0"),
+        ("RCPT TO:<One@d.test>", "250 2.1.5"),
+        ("RCPT TO:<two@d.test>", "250 2.1.5"),
+        ("RCPT TO:<One@D.test>", "250 2.1.5"),
+        ("DATA", "354"),
+    ]);
+    let step = s.0.step(Event::Data(id(), Ok(Bytes::from_static(b"text"))));
+    let Step { reply: None, next: Next::Relay(transaction) } = step else { panic!("{step:?}") };
+    assert_eq!(transaction.data, "text");
+    assert_eq!(transaction.envelope.helo, "app.test");
+    assert_eq!(transaction.envelope.reverse_path.unwrap().as_str(), "a@b.test");
+    assert_eq!(
+        transaction.envelope.recipients.iter().map(Address::as_str).collect::<Vec<_>>(),
+        ["One@d.test", "two@d.test"]
+    );
+
+    let step = s.0.step(Event::Settled(Reply::new(451, Enhanced(4, 0, 0), "later")));
+    assert_eq!(step.reply.unwrap().to_string(), "451 4.0.0 later");
+    s.all(&[("DATA", "503"), ("MAIL FROM:<>", "250"), ("RCPT TO:<x@y.test>", "250"), ("QUIT", "221 2.0.0")]);
+}
+
+#[test]
+fn commands_come_in_order() {
+    let mut s = Scenario::new();
+    s.all(&[
+        ("MAIL FROM:<a@b.test>", "503 5.5.1"),
+        ("RCPT TO:<a@b.test>", "503"),
+        ("DATA", "503"),
+        ("RSET", "250 2.0.0"),
+    ]);
+    s.all(&[("NOOP", "250 2.0.0"), ("VRFY ann", "252 2.0.0"), ("EXPN l", "502 5.5.1"), ("HELP", "214 2.0.0")]);
+    s.all(&[("HELO app.test", "250 relay.test"), ("RCPT TO:<a@b.test>", "503"), ("DATA", "503")]);
+    s.all(&[
+        ("MAIL FROM:<>", "250"),
+        ("MAIL FROM:<>", "503"),
+        ("DATA", "554 5.5.1"),
+        ("RCPT TO:<a@b.test>", "250"),
+        ("DATA", "354"),
+    ]);
+}
+
+#[test]
+fn side_commands_leave_a_transaction_alone() {
+    let mut s = Scenario::to_open();
+    for line in
+        ["NOOP", "VRFY x", "EXPN x", "HELP", "XYZZY", "", "RSET now", "EHLO", "RCPT TO:<bad>", "MAIL FROM:<x@y.test>"]
+    {
+        let _ = s.line(line);
+    }
+    let _ = s.0.step(Event::Garble);
+    let _ = s.0.step(Event::TooLong);
+    s.all(&[("DATA", "354")]);
+}
+
+#[test]
+fn rset_and_a_new_greeting_drop_a_transaction() {
+    for line in ["RSET", "EHLO again", "HELO again"] {
+        let mut s = Scenario::to_open();
+        s.all(&[(line, "250"), ("DATA", "503"), ("MAIL FROM:<>", "250"), ("DATA", "554")]);
+    }
+}
+
+#[test]
+fn too_many_recipients_are_deferred_and_the_others_kept() {
+    let mut s = Scenario::to_open();
+    s.all(&[("RCPT TO:<2@d.test>", "250"), ("RCPT TO:<3@d.test>", "250"), ("RCPT TO:<4@d.test>", "452 4.5.3")]);
+    s.all(&[("RCPT TO:<c@d.test>", "250"), ("DATA", "354")]);
+}
+
+#[test]
+fn mail_is_refused_before_its_body_is_sent() {
+    let mut s = Scenario::new();
+    s.all(&[
+        ("EHLO a", "250"),
+        ("MAIL FROM:<> SIZE=1001", "552 5.3.4"),
+        ("RCPT TO:<a@b.test>", "503"),
+        ("DATA", "503"),
+    ]);
+    assert_eq!(s.0.protocol_errors(), 0, "what a pipelining client sent before it could know is no error");
+
+    let mut s = Scenario(begun(Terms { may_relay: false, ..terms() }));
+    s.all(&[("EHLO a", "250"), ("MAIL FROM:<>", "550 5.7.1"), ("RCPT TO:<a@b.test>", "503"), ("QUIT", "221")]);
+
+    let mut s = Scenario::new();
+    s.all(&[("EHLO a", "250")]);
+    let step = s.0.step(Event::Line(b"MAIL FROM:<>"));
+    assert!(matches!(step, Step { reply: None, next: Next::CheckSender }));
+    let step = s.0.step(Event::SenderChecked(Err(Reply::new(451, Enhanced(4, 3, 2), "breaker open"))));
+    assert_eq!(step.reply.unwrap().code, 451);
+    s.all(&[("RCPT TO:<a@b.test>", "503"), ("DATA", "503"), ("MAIL FROM:<>", "250")]);
+}
+
+#[test]
+fn a_flawed_message_is_refused_and_the_session_goes_on() {
+    for (flaw, expected) in [(Flaw::LineEnds, "550 5.6.0"), (Flaw::TooLarge, "552 5.3.4"), (Flaw::NoRoom, "452 4.3.1")]
+    {
+        let mut s = Scenario::to_open();
+        s.all(&[("DATA", "354")]);
+        let step = s.0.step(Event::Data(id(), Err(flaw)));
+        let reply = step.reply.unwrap();
+        assert!(reply.to_string().starts_with(expected), "{reply}");
+        is_lawful(&reply);
+        s.all(&[("DATA", "503"), ("MAIL FROM:<>", "250")]);
+    }
+}
+
+#[test]
+fn only_protocol_errors_count() {
+    let mut s = Scenario::to_open();
+    for _ in 0..100 {
+        s.all(&[("RCPT TO:<bad..address@d.test>", "553"), ("RSET", "250"), ("MAIL FROM:<root>", "501 5.1.7")]);
+        s.all(&[("RCPT TO:<a@b.test>", "503"), ("DATA", "503"), ("MAIL FROM:<>", "250"), ("DATA", "554")]);
+    }
+    assert_eq!(s.0.protocol_errors(), 0);
+    for _ in 0..19 {
+        s.all(&[("XYZZY", "500 5.5.1")]);
+    }
+    let (reply, next) = s.line("XYZZY");
+    assert!(reply.to_string().starts_with("421 4.7.0"), "{reply}");
+    assert!(matches!(next, Next::Close));
+}
+
+#[test]
+fn the_session_ends_when_it_must() {
+    let ends: [(Event, &str); 4] = [
+        (Event::Idle, "421 4.4.2"),
+        (Event::Drain, "421 4.3.2"),
+        (Event::Line(b"POST / HTTP/1.1"), "421 4.7.0"),
+        (Event::Line(b"quit"), "221 2.0.0"),
+    ];
+    for (event, expected) in ends {
+        let mut s = Scenario::to_open();
+        let step = s.0.step(event);
+        assert!(step.reply.unwrap().to_string().starts_with(expected));
+        assert!(matches!(step.next, Next::Close));
+        assert!(matches!(s.0.step(Event::Line(b"NOOP")), Step { reply: None, next: Next::Close }));
+    }
+}
+
+#[test]
+fn a_driver_out_of_step_is_a_temporary_fault() {
+    let mut s = Scenario::to_open();
+    let step = s.0.step(Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "never asked")));
+    assert_eq!(step.reply.unwrap().code, 421);
+    assert!(matches!(step.next, Next::Close));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// Whatever is said, each line and each message gets exactly one lawful reply, and after the end there is none.
+    #[test]
+    fn every_line_has_one_reply(lines in vec(any_line(), 0..60), answers in vec(0u8..8, 1..10)) {
+        let mut session = begun(terms());
+        let mut answers = answers.into_iter().cycle();
+        for line in lines {
+            let greeting = line.to_ascii_uppercase().starts_with(b"EHLO") || line.to_ascii_uppercase().starts_with(b"HELO");
+            let mut step = match answers.next() {
+                Some(0) => session.step(Event::Garble),
+                Some(1) => session.step(Event::TooLong),
+                _ => session.step(Event::Line(&line)),
+            };
+            let mut replies = 0;
+            loop {
+                if let Some(reply) = &step.reply {
+                    replies += 1;
+                    is_lawful(reply);
+                    prop_assert!(reply.enhanced.is_some() || greeting || reply.class() == 3, "{}", reply);
+                    prop_assert!(reply.class() != 3 || matches!(step.next, Next::ReadData));
+                }
+                let yes = answers.next() != Some(2);
+                step = match step.next {
+                    Next::ReadLine | Next::Close => break,
+                    Next::CheckSender if yes => session.step(Event::SenderChecked(Ok(()))),
+                    Next::CheckSender => session.step(Event::SenderChecked(Err(Reply::new(451, Enhanced(4, 3, 2), "no")))),
+                    Next::ReadData => {
+                        replies -= 1; // 354 asks for the message; the reply to the message is the next one.
+                        session.step(Event::Data(id(), if yes { Ok(Bytes::new()) } else { Err(Flaw::LineEnds) }))
+                    }
+                    Next::Relay(transaction) => {
+                        prop_assert!(!transaction.envelope.recipients.is_empty());
+                        session.step(Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "Ok")))
+                    }
+                };
+            }
+            prop_assert_eq!(replies, 1);
+            if matches!(step.next, Next::Close) {
+                let after = session.step(Event::Line(b"NOOP"));
+                prop_assert!(after.reply.is_none() && matches!(after.next, Next::Close));
+                break;
+            }
+        }
+    }
+
+    /// Events in no order at all: the session may end, but it does not panic.
+    #[test]
+    fn no_event_is_fatal(events in vec(0u8..9, 0..30)) {
+        let mut session = begun(terms());
+        for event in events {
+            let step = session.step(match event {
+                0 => Event::Line(b"EHLO a"),
+                1 => Event::Line(b"MAIL FROM:<>"),
+                2 => Event::Line(b"RCPT TO:<a@b.test>"),
+                3 => Event::Line(b"DATA"),
+                4 => Event::SenderChecked(Ok(())),
+                5 => Event::Data(id(), Ok(Bytes::new())),
+                6 => Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "Ok")),
+                7 => Event::Garble,
+                _ => Event::Line(b"RSET"),
+            });
+            if let Some(reply) = &step.reply {
+                is_lawful(reply);
+            }
+        }
+    }
+}
