@@ -234,7 +234,7 @@ async fn slow_is_taken_at_once_and_answered_later() {
     use hyper::service::Service;
     let (sandbox, _posted) = sandbox();
     let service = hyper_util::service::TowerToHyperService::new(sandbox.router());
-    let request = axum::http::Request::post(NEXUSPROMAIL)
+    let request = http::Request::post(NEXUSPROMAIL)
         .header("Authorization", "Bearer k")
         .header("Content-Type", "application/json")
         .body(axum::body::Body::from(nexuspromail_to("slow-3000@example.com").to_string()))
@@ -249,7 +249,7 @@ async fn without_a_hang_up_token_a_reset_says_so() {
     use hyper::service::Service;
     let (sandbox, _posted) = sandbox();
     let service = hyper_util::service::TowerToHyperService::new(sandbox.router());
-    let request = axum::http::Request::post(NEXUSPROMAIL)
+    let request = http::Request::post(NEXUSPROMAIL)
         .header("Authorization", "Bearer k")
         .header("Content-Type", "application/json")
         .body(axum::body::Body::from(nexuspromail_to("reset@example.com").to_string()))

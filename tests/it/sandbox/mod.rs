@@ -8,6 +8,7 @@ mod webhooks;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sidepost::sandbox::events::Headers;
 use sidepost::sandbox::{Sandbox, Settings};
@@ -33,7 +34,8 @@ pub fn sandbox() -> (Arc<Sandbox>, mpsc::UnboundedReceiver<Posted>) {
     let (sender, posted) = mpsc::unbounded_channel();
     let post = move |url: String, headers: Headers, body: bytes::Bytes| {
         let _ = sender.send((url, headers, body));
-        Box::pin(std::future::ready(Ok(200))) as futures_util::future::BoxFuture<'static, Result<u16, String>>
+        let answered: BoxFuture<'static, Result<u16, String>> = Box::pin(async { Ok(200) });
+        answered
     };
     (Sandbox::new(Settings { post: Arc::new(post), smtp: "127.0.0.1:2525".to_owned() }), posted)
 }

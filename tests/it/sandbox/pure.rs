@@ -84,7 +84,7 @@ fn the_oldest_mails_go_first() {
         mailbox.push(mail(id, 10));
     }
     assert_eq!(ids(&mailbox), ["d", "c", "b"]);
-    mailbox.push(mail("large", 98_000));
+    mailbox.push(mail("large", 98_500));
     assert_eq!(ids(&mailbox), ["large", "d"]);
     mailbox.push(mail("too large", 200_000));
     assert!(ids(&mailbox).is_empty());
