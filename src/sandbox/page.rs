@@ -21,6 +21,7 @@ use super::{Sandbox, steering};
 const INDEX: &str = include_str!("page/index.html");
 const SCRIPT: &str = include_str!("page/app.js");
 const STYLE: &str = include_str!("page/style.css");
+const ICON: &str = include_str!("page/icon.svg");
 
 /// The page loads its own files only, and nobody may frame it.
 const PAGE_POLICY: &str =
@@ -38,6 +39,7 @@ pub(super) fn routes(router: Router<Arc<Sandbox>>) -> Router<Arc<Sandbox>> {
         .route("/", get(index))
         .route("/app.js", get(|| async { asset("text/javascript; charset=utf-8", SCRIPT) }))
         .route("/style.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
+        .route("/icon.svg", get(|| async { asset("image/svg+xml", ICON) }))
         .route("/sandbox/mails", get(list).delete(clear))
         .route("/sandbox/mails/{id}", get(show))
         .route("/sandbox/mails/{id}/html", get(html))
