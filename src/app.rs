@@ -119,10 +119,13 @@ impl Running {
         info!(drain = ?self.drain, "stopping: running transactions may finish; a second signal ends at once");
         self.server.shut_down();
         tokio::select! {
-            finished = tokio::time::timeout(self.drain, self.server.drained()) => match finished {
-                Ok(()) => info!("stopped"),
-                Err(_) => warn!("stopped: the drain time is over and transactions were cut off"),
-            },
+            finished = tokio::time::timeout(self.drain, self.server.drained()) => {
+                if finished.is_ok() {
+                    info!("stopped");
+                } else {
+                    warn!("stopped: the drain time is over and transactions were cut off");
+                }
+            }
             () = self.signals.next() => warn!("stopped at once by a second signal"),
         }
         self.web_shutdown.cancel();

@@ -403,12 +403,12 @@ fn origin(figment: &Figment, path: &str) -> Option<String> {
 }
 
 /// The settings of an account of this kind when nothing else is said; for `render`, which needs no configuration.
+#[allow(clippy::expect_used, clippy::missing_panics_doc)] // config/default.toml is compiled in, and tests read it.
 pub fn default_account(kind: ProviderKind) -> super::Provider {
     let mut settings = defaults().get_mut("provider_defaults").map(Json::take).unwrap_or_default();
     if let Some(settings) = settings.as_object_mut() {
         settings.insert("kind".into(), kind.name().into());
     }
-    #[allow(clippy::expect_used)] // config/default.toml is compiled in, and a test reads it.
     serde_json::from_value(settings).expect("the compiled-in defaults are complete")
 }
 

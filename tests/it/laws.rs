@@ -166,7 +166,7 @@ proptest! {
     #[test]
     fn an_open_breaker_lets_one_probe_through(kinds in prop::collection::vec(0..=TABLE.len(), 1..40)) {
         let start = Instant::now();
-        let mut breaker = Breaker::new(Duration::from_secs(10), Duration::from_secs(3600));
+        let mut breaker = Breaker::new(Duration::from_secs(10), Duration::from_hours(1));
         for (n, kind) in kinds.iter().enumerate() {
             let now = start + Duration::from_secs(n as u64);
             match TABLE.get(*kind) {

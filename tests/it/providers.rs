@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -21,13 +20,11 @@ fn mailbox(address: &str) -> Mailbox {
 /// Two recipients that see each other and one that nobody sees; NexusProMail takes one a call.
 fn batch(kind: ProviderKind) -> Batch {
     let alone = Personalization::alone(mailbox("bcc@example.com"));
-    match kind {
-        ProviderKind::NexusProMail => Batch { personalizations: vec![alone] },
-        _ => {
-            let group = Personalization { to: vec![mailbox("to@example.com")], cc: vec![mailbox("cc@example.com")] };
-            Batch { personalizations: vec![group, alone] }
-        }
+    if kind == ProviderKind::NexusProMail {
+        return Batch { personalizations: vec![alone] };
     }
+    let group = Personalization { to: vec![mailbox("to@example.com")], cc: vec![mailbox("cc@example.com")] };
+    Batch { personalizations: vec![group, alone] }
 }
 
 /// `STATUS [cut]`, header lines, a blank line, the body.
@@ -39,13 +36,13 @@ fn parse_response(text: &str) -> Response {
     for (name, value) in lines.map(|line| line.split_once(": ").unwrap()) {
         headers.insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
     }
+    let midnight = humantime::parse_rfc3339("2026-11-22T00:00:00Z").unwrap();
     Response {
         status: first.next().unwrap().parse().unwrap(),
         headers,
         body: Bytes::from(body.trim_end().to_owned()),
         complete: first.next() != Some("cut"),
-        // 2026-11-22T00:00:00Z
-        received: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_305_600),
+        received: midnight,
     }
 }
 

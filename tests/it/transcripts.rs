@@ -55,14 +55,12 @@ impl Transport for Api {
         let (give, take) = oneshot::channel();
         self.requests.send((format!("{} /{path} {body}", request.method), give)).unwrap();
         Box::pin(async move {
-            match timeout_at(deadline, take).await {
-                Ok(Ok(answer)) => answer,
-                // The story says "never", or is over.
-                _ => {
-                    sleep_until(deadline).await;
-                    Err(TransportError::Lost { detail: "no answer in time".into() })
-                }
+            if let Ok(Ok(answer)) = timeout_at(deadline, take).await {
+                return answer;
             }
+            // The story says "never", or is over.
+            sleep_until(deadline).await;
+            Err(TransportError::Lost { detail: "no answer in time".into() })
         })
     }
 }
