@@ -13,8 +13,10 @@ impl Message {
         if list.is_empty() {
             return;
         }
-        let referred = self.html.as_deref().map(references).unwrap_or_default();
-        for (i, part) in list.iter().filter_map(|i| parts.get(*i)).enumerate() {
+        let listed = || list.iter().filter_map(|i| parts.get(*i));
+        let ids = listed().filter_map(|part| content_id(&self.raw, part)).map(|id| unescaped(id.as_bytes())).collect();
+        let referred = self.html.as_deref().map(|html| references(html, &ids)).unwrap_or_default();
+        for (i, part) in listed().enumerate() {
             let content_id = content_id(&self.raw, part);
             let in_html = content_id.as_ref().is_some_and(|id| referred.contains(&unescaped(id.as_bytes())));
             self.attachments.push(Attachment {
@@ -128,19 +130,23 @@ pub(super) fn bare_id(value: &[u8]) -> String {
     words::unstructured(inner)
 }
 
-/// The Content-IDs that `html` refers to (RFC 2392), as [`unescaped`] gives them.
-fn references(html: &str) -> HashSet<Vec<u8>> {
+/// Those of `ids` that `html` refers to (RFC 2392); both as [`unescaped`] gives them. A colon ends a reference, too:
+/// unescaped it is in no identifier that software makes, and so no octet is looked at twice.
+fn references(html: &str, ids: &HashSet<Vec<u8>>) -> HashSet<Vec<u8>> {
+    if ids.is_empty() {
+        return HashSet::new();
+    }
     let html = html.as_bytes();
-    let ends = |b: &u8| b.is_ascii_whitespace() || b"\"'<>()".contains(b);
+    let scheme = |colon: usize| colon.checked_sub(3).and_then(|at| html.get(at..colon)).unwrap_or_default();
+    let ends = |b: &u8| b.is_ascii_whitespace() || b"\"'<>():".contains(b);
     memchr::memchr_iter(b':', html)
-        .filter(|colon| {
-            colon.checked_sub(3).and_then(|at| html.get(at..*colon)).is_some_and(|s| s.eq_ignore_ascii_case(b"cid"))
-        })
+        .filter(|colon| scheme(*colon).eq_ignore_ascii_case(b"cid"))
         .map(|colon| {
             let rest = html.get(colon + 1..).unwrap_or_default();
-            let len = rest.iter().take(1000).position(ends).unwrap_or(rest.len().min(1000));
+            let len = rest.iter().position(ends).unwrap_or(rest.len());
             unescaped(rest.get(..len).unwrap_or_default())
         })
+        .filter(|id| ids.contains(id))
         .collect()
 }
 

@@ -119,6 +119,10 @@ impl Walk<'_> {
         if course.html {
             selection.html.push(leaf);
         }
+        if !course.text && !course.html {
+            // A branch with both kinds has become of neither. RFC 8621 forgets such parts.
+            selection.attachments.push(leaf);
+        }
         course
     }
 

@@ -224,6 +224,49 @@ fn mail_like() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|pieces| pieces.concat())
 }
 
+/// A part: its header and body, or a multipart of others.
+#[derive(Debug, Clone)]
+enum Tree {
+    Leaf(&'static str),
+    Multipart(&'static str, Vec<Tree>),
+}
+
+fn tree() -> impl Strategy<Value = Tree> {
+    let leaf = prop::sample::select(vec![
+        "text/plain",
+        "text/html",
+        "text/plain; name=\"a.txt\"",
+        "text/html\r\nContent-Disposition: attachment",
+        "text/calendar; method=REQUEST",
+        "image/png\r\nContent-Disposition: inline\r\nContent-ID: <i>",
+        "message/rfc822",
+    ]);
+    let multipart = prop::sample::select(vec!["mixed", "alternative", "related", "signed", "report"]);
+    leaf.prop_map(Tree::Leaf).prop_recursive(5, 30, 5, move |inner| {
+        (multipart.clone(), prop::collection::vec(inner, 1..5)).prop_map(|(kind, parts)| Tree::Multipart(kind, parts))
+    })
+}
+
+/// Writes `tree` with a mark in every leaf; `marks` counts them, `boundaries` the multiparts.
+fn write_tree(tree: &Tree, out: &mut String, marks: &mut usize, boundaries: &mut usize) {
+    match tree {
+        Tree::Leaf(content_type) => {
+            out.push_str(&format!("Content-Type: {content_type}\r\n\r\nmark{marks}.\r\n"));
+            *marks += 1;
+        }
+        Tree::Multipart(kind, parts) => {
+            let boundary = *boundaries;
+            *boundaries += 1;
+            out.push_str(&format!("Content-Type: multipart/{kind}; boundary=b{boundary}\r\n\r\n"));
+            for part in parts {
+                out.push_str(&format!("--b{boundary}\r\n"));
+                write_tree(part, out, marks, boundaries);
+            }
+            out.push_str(&format!("--b{boundary}--\r\n"));
+        }
+    }
+}
+
 fn encoded_like() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         6 => "[A-Za-z0-9+/]{4}".prop_map(String::into_bytes),
@@ -247,6 +290,21 @@ proptest! {
         assert_single_lines(&message);
         for attachment in &message.attachments {
             assert_base64(&attachment.content);
+        }
+    }
+
+    #[test]
+    fn no_part_is_lost(tree in tree()) {
+        let (mut raw, mut marks) = (String::new(), 0);
+        write_tree(&tree, &mut raw, &mut marks, &mut 0);
+        let message = parse(raw);
+        let octets = message.attachments.iter().map(|attachment| attachment.content.decode());
+        let attached: Vec<String> = octets.map(|octets| String::from_utf8(octets).unwrap()).collect();
+        let bodies = [message.text.unwrap_or_default(), message.html.unwrap_or_default()];
+        for mark in (0..marks).map(|i| format!("mark{i}.")) {
+            let found = attached.iter().filter(|attachment| attachment.contains(&mark)).count();
+            let shown = bodies.iter().any(|body| body.contains(&mark));
+            prop_assert!(found == usize::from(!shown), "{} in {} attachments, shown: {}", mark, found, shown);
         }
     }
 

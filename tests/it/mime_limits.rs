@@ -95,7 +95,7 @@ fn headers_of_one_kind_cost_linear_time() {
 fn references_from_html_cost_one_look_each() {
     let html = format!("Content-Type: text/html\r\n\r\n{}", "cid:".repeat(300_000));
     let raw = format!(
-        "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{html}\r\n--b\r\nContent-Type: image/png\r\n\r\n"
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{html}\r\n--b\r\nContent-ID: <i>\r\nContent-Type: image/png\r\n\r\n"
     );
     assert_eq!(parse(raw).attachments.len(), 1);
 }
