@@ -171,7 +171,7 @@ async fn odd_registrations_are_refused() {
     ] {
         assert_eq!(running.send(SCAISEND_HOOKS, KEY, &body).await.status, 400, "{body}");
     }
-    assert_eq!(running.post(SCAISEND_HOOKS, KEY, &[b' '; 70_000]).await.status, 413);
+    assert_eq!(running.post(SCAISEND_HOOKS, KEY, &vec![b' '; 70_000]).await.status, 413);
     let body = json!({ "url": "https://a.example/", "enabled_events": ["*"] });
     assert_eq!(running.send(SCAISEND_HOOKS, SENDGRID_KEY, &body).await.status, 404);
     for _ in 0..50 {
