@@ -65,7 +65,7 @@ impl Sender {
 async fn deliver(post: &Post, event: &Event<'_>, webhooks: &[Webhook]) {
     let body = event.body();
     for webhook in webhooks.iter().filter(|webhook| webhook.wants(event.name)) {
-        let headers = event.headers(&webhook.secret, &body);
+        let headers = event.headers(webhook.secret.expose(), &body);
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, post(webhook.url.clone(), headers, body.clone())).await;
         match answer {
             Ok(Ok(status)) if (200..300).contains(&status) => {

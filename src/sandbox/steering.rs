@@ -30,7 +30,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule { address: "fail-2@example.com", does: "503 for the first 2 tries at this address, then taken." },
     Rule { address: "fail-inf@example.com", does: "503 always." },
-    Rule { address: "slow-3000@example.com", does: "Taken after 3000 milliseconds." },
+    Rule { address: "slow-3000@example.com", does: "Taken at once, answered after 3000 milliseconds." },
     Rule { address: "hang@example.com", does: "Never answered, not taken." },
     Rule { address: "reset@example.com", does: "Not taken, connection closed without an answer." },
     Rule {
@@ -62,7 +62,7 @@ pub enum Fault {
     },
     /// 503 for so many tries; `None` is always.
     Unavailable(Option<u32>),
-    /// Taken, but later.
+    /// Taken at once, answered later.
     Slow(Duration),
     /// No answer, ever.
     Hang,

@@ -8,7 +8,6 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -17,6 +16,7 @@ use super::answer::Refusal;
 use super::api::{authorize, v3_dialect};
 use super::request_shape::Finding;
 use crate::config::ProviderKind;
+use crate::secret::Secret;
 
 /// Most webhooks; nobody needs more to try them out.
 const MAX_WEBHOOKS: usize = 50;
@@ -40,13 +40,16 @@ const SCAISEND_EVENTS: &[&str] = &[
     "group_resubscribe",
 ];
 
+/// What ScaiSend's registration can have; the sandbox has no use for the last two.
+const SCAISEND_FIELDS: &[&str] = &["url", "enabled_events", "oauth_client_id", "oauth_client_secret"];
+
 /// A registered webhook.
 #[derive(Debug, Clone)]
 pub(super) struct Webhook {
     pub(super) id: String,
     pub(super) api: ProviderKind,
     pub(super) url: String,
-    pub(super) secret: String,
+    pub(super) secret: Secret,
     events: Vec<String>,
 }
 
@@ -57,10 +60,8 @@ impl Webhook {
 
     /// As it is shown; the secret only once.
     fn json(&self, with_secret: bool) -> Value {
-        let (events, secret) = match self.api {
-            ProviderKind::NexusProMail => ("events", "secret"),
-            _ => ("enabled_events", "signing_secret"),
-        };
+        let (events, _) = vocabulary(self.api);
+        let secret = if self.api == ProviderKind::NexusProMail { "secret" } else { "signing_secret" };
         let mut fields = Map::from_iter([
             ("id".to_owned(), json!(self.id)),
             ("url".to_owned(), json!(self.url)),
@@ -68,23 +69,10 @@ impl Webhook {
             (events.to_owned(), json!(self.events)),
         ]);
         if with_secret {
-            fields.insert(secret.to_owned(), json!(self.secret));
+            fields.insert(secret.to_owned(), json!(self.secret.expose()));
         }
         fields.into()
     }
-}
-
-/// What both APIs' registrations ask for.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Registration {
-    url: String,
-    #[serde(alias = "enabled_events")]
-    events: Vec<String>,
-    #[serde(default, rename = "oauth_client_id")]
-    _oauth_client_id: Option<String>,
-    #[serde(default, rename = "oauth_client_secret")]
-    _oauth_client_secret: Option<String>,
 }
 
 /// `POST /v1/api/webhooks`.
@@ -167,30 +155,55 @@ fn register(sandbox: &Sandbox, api: ProviderKind, headers: &HeaderMap, body: &[u
             "The sandbox does not send SendGrid's events; use a key of ScaiSend for its own",
         ));
     }
-    let refuse = |field: &str, message: String| Refusal::shape(api, vec![Finding { field: field.to_owned(), message }]);
-    let asked: Registration = serde_json::from_slice(body).map_err(|error| refuse("", error.to_string()))?;
-    if !is_safe(&asked.url) {
-        return Err(refuse("url", "must be https, or http to this machine".to_owned()));
-    }
-    let known = if api == ProviderKind::NexusProMail { NEXUSPROMAIL_EVENTS } else { SCAISEND_EVENTS };
-    if let Some(unknown) = asked.events.iter().find(|name| !known.contains(&name.as_str())) {
-        return Err(refuse("events", format!("has an unknown name {unknown:?}; known are {}", known.join(", "))));
-    }
+    let (url, events) = registration(api, body)?;
     let random = || Uuid::now_v7().simple();
     let webhook = Webhook {
         id: format!("wh_{}", random()),
         api,
-        url: asked.url,
-        secret: format!("whsec_{}{}", random(), random()),
-        events: asked.events,
+        url,
+        secret: Secret::new(format!("whsec_{}{}", random(), random())),
+        events,
     };
     let mut webhooks = sandbox.webhooks();
     if webhooks.len() >= MAX_WEBHOOKS {
-        return Err(refuse("url", format!("is one too many: {MAX_WEBHOOKS} webhooks are registered")));
+        return Err(refuse(api, "url", format!("is one too many: {MAX_WEBHOOKS} webhooks are registered")));
     }
     let shown = webhook.json(true);
     webhooks.push(webhook);
     Ok((StatusCode::CREATED, Json(shown)).into_response())
+}
+
+/// The URL and the event names that a registration asks for.
+fn registration(api: ProviderKind, body: &[u8]) -> Result<(String, Vec<String>), Refusal> {
+    let refuse = |field: &str, message: String| refuse(api, field, message);
+    let asked: Value = serde_json::from_slice(body).map_err(|error| refuse("", error.to_string()))?;
+    let (list, known) = vocabulary(api);
+    let fields = asked.as_object().ok_or_else(|| refuse("", "must be an object".to_owned()))?;
+    let documented = if api == ProviderKind::NexusProMail { &["url", list] } else { SCAISEND_FIELDS };
+    if let Some(unknown) = fields.keys().find(|name| !documented.contains(&name.as_str())) {
+        return Err(refuse(unknown, "is not a documented field".to_owned()));
+    }
+    let url = fields.get("url").and_then(Value::as_str).filter(|url| is_safe(url));
+    let url = url.ok_or_else(|| refuse("url", "must be https, or http to this machine".to_owned()))?;
+    let names =
+        fields.get(list).and_then(Value::as_array).ok_or_else(|| refuse(list, "must be an array".to_owned()))?;
+    let names = names.iter().map(|name| match name.as_str() {
+        Some(name) if known.contains(&name) => Ok(name.to_owned()),
+        _ => Err(refuse(list, format!("has an unknown name {name}; known are {}", known.join(", ")))),
+    });
+    Ok((url.to_owned(), names.collect::<Result<_, _>>()?))
+}
+
+fn refuse(api: ProviderKind, field: &str, message: String) -> Refusal {
+    Refusal::shape(api, vec![Finding { field: field.to_owned(), message }])
+}
+
+/// What the list of events is called, and what can stand in it.
+fn vocabulary(api: ProviderKind) -> (&'static str, &'static [&'static str]) {
+    match api {
+        ProviderKind::NexusProMail => ("events", NEXUSPROMAIL_EVENTS),
+        _ => ("enabled_events", SCAISEND_EVENTS),
+    }
 }
 
 fn list(sandbox: &Sandbox, api: ProviderKind, headers: &HeaderMap) -> Result<Response, Refusal> {

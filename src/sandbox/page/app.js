@@ -13,27 +13,30 @@ function make(tag, className, text) {
 
 const party = (one) => (one.name ? `${one.name} <${one.email}>` : one.email || "(none)");
 const parties = (list) => list.map(party).join(", ");
+const addresses = (list) => list.map((one) => one.email || "(none)").join(", ");
 const clock = (time) => new Date(time).toLocaleTimeString();
 const size = (octets) => (octets < 1024 ? `${octets} B` : octets < 1048576 ? `${(octets / 1024).toFixed(1)} KB` : `${(octets / 1048576).toFixed(1)} MB`);
 
 function badge(mail) {
   const status = /^\d+/.exec(mail.answer);
-  const tone = mail.taken ? "good" : status && status[0] < "500" && status[0] !== "200" ? "bad" : "odd";
+  const final = status && /^4/.test(status[0]) && !["408", "429"].includes(status[0]);
+  const tone = mail.taken ? "good" : final ? "bad" : "odd";
   const words = status ? status[0] : mail.taken ? "taken, no answer" : "no answer";
   return make("span", `badge ${tone}`, words);
 }
 
 function row(mail) {
-  const button = make("button", mail.id === state.selected ? "mail selected" : "mail");
+  const button = make("button", "mail");
   button.type = "button";
-  button.setAttribute("aria-current", mail.id === state.selected);
+  button.dataset.id = mail.id;
   const first = make("span", "line");
   first.append(make("strong", "", mail.subject || "(no subject)"), badge(mail));
   const second = make("span", "line");
-  second.append(make("span", "who", `${mail.from.email || "?"} → ${parties(mail.to.concat(mail.cc, mail.bcc)) || "?"}`), make("time", "", clock(mail.time)));
+  second.append(make("span", "who", `to ${addresses([...mail.to, ...mail.cc, ...mail.bcc])}`), make("time", "", clock(mail.time)));
   const third = make("span", "line minor");
-  third.append(make("span", "", mail.provider));
-  if (mail.attachments.length) third.append(make("span", "", `${mail.attachments.length} attachment${mail.attachments.length > 1 ? "s" : ""}`));
+  const files = mail.attachments.length;
+  third.append(make("span", "who", `from ${addresses([mail.from])}`), make("span", "", mail.provider));
+  if (files) third.append(make("span", "", files === 1 ? "1 attachment" : `${files} attachments`));
   button.append(first, second, third);
   button.addEventListener("click", () => select(mail.id));
   const item = make("li");
@@ -52,6 +55,7 @@ async function refresh() {
     state.revision = revision;
     $("count").textContent = mails.length === 0 ? "No mails yet" : mails.length === 1 ? "1 mail" : `${mails.length} mails`;
     $("mails").replaceChildren(...mails.map(row));
+    mark();
     if (state.selected && !mails.some((mail) => mail.id === state.selected)) select(null);
   } catch {
     $("live").textContent = "not reachable";
@@ -59,17 +63,28 @@ async function refresh() {
   }
 }
 
-async function select(id) {
+function mark() {
+  for (const button of document.querySelectorAll(".mail")) button.setAttribute("aria-current", button.dataset.id === state.selected);
+}
+
+// The selected mail is the address's fragment, so that the browser's Back works and a mail can be linked to.
+const select = (id) => (location.hash = id ?? "");
+
+async function open() {
+  const id = decodeURIComponent(location.hash.slice(1)) || null;
   state.selected = id;
-  state.revision = -1;
-  refresh();
+  mark();
   const answer = id && (await fetch(`sandbox/mails/${encodeURIComponent(id)}`));
   if (id !== state.selected) return;
   const mail = answer && answer.ok ? await answer.json() : null;
-  $("mail").hidden = !mail;
-  $("help").hidden = Boolean(mail);
-  document.body.classList.toggle("reading", Boolean(mail));
+  layout(Boolean(mail));
   if (mail) show(mail);
+}
+
+function layout(reading) {
+  $("mail").hidden = !reading;
+  $("help").hidden = reading;
+  document.body.classList.toggle("reading", reading);
 }
 
 function show(mail) {
@@ -120,7 +135,13 @@ function turn(view) {
 
 async function copy(button, text) {
   const label = button.textContent;
-  await navigator.clipboard.writeText(text).then(() => (button.textContent = "Copied"), () => (button.textContent = "Cannot copy"));
+  try {
+    // Browsers offer the clipboard to https and localhost only.
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Cannot copy";
+  }
   setTimeout(() => (button.textContent = label), 1500);
 }
 
@@ -144,11 +165,17 @@ async function help() {
 }
 
 $("clear").addEventListener("click", () => fetch("sandbox/mails", { method: "DELETE" }).then(() => select(null)));
-$("show-help").addEventListener("click", () => select(null));
+$("show-help").addEventListener("click", () => {
+  select(null);
+  layout(false);
+  $("help").scrollIntoView();
+});
 $("back").addEventListener("click", () => select(null));
 $("copy-json").addEventListener("click", () => copy($("copy-json"), state.json));
 for (const tab of document.querySelectorAll("[data-view]")) tab.addEventListener("click", () => turn((state.view = tab.dataset.view)));
 document.addEventListener("visibilitychange", refresh);
+addEventListener("hashchange", open);
 setInterval(() => document.hidden || refresh(), 2000);
 help();
+open();
 refresh();

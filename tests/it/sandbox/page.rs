@@ -1,5 +1,7 @@
 //! The mailbox page and the JSON behind it.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{KEY, NEXUSPROMAIL, V3, nexuspromail_to, running, v3_to};
@@ -93,6 +95,16 @@ async fn the_mailbox_is_bounded() {
     let mails = running.mails().await;
     assert_eq!(mails.len(), 500);
     assert_eq!(mails[0]["to"][0]["email"], "p599@example.com");
+}
+
+/// `sidepost sandbox` may serve both on one port.
+#[tokio::test]
+async fn the_sandbox_merges_with_the_web_routes() {
+    let (sandbox, _posted) = super::sandbox();
+    let web = sidepost::web::Web { metrics: Arc::default(), accounts: Arc::new(Vec::new) };
+    let server = crate::raw_http::serve(sidepost::web::router(web).merge(sandbox.router())).await;
+    assert_eq!(server.get("/healthz").await.status, 200);
+    assert_eq!(server.get("/sandbox/mails").await.status, 200);
 }
 
 #[tokio::test]

@@ -168,6 +168,10 @@ async fn odd_registrations_are_refused() {
         json!({}),
         json!({ "url": "https://a.example/" }),
         json!({ "url": "https://a.example/", "enabled_events": ["sent?"] }),
+        json!({ "url": "https://a.example/", "enabled_events": [1] }),
+        json!({ "url": "https://a.example/", "events": ["*"] }),
+        json!({ "url": "https://a.example/", "enabled_events": ["*"], "secret": "mine" }),
+        json!("https://a.example/"),
     ] {
         assert_eq!(running.send(SCAISEND_HOOKS, KEY, &body).await.status, 400, "{body}");
     }
