@@ -141,8 +141,6 @@ impl Layers {
             let Some((key, key_origin)) = variable(&format!("{prefix}_API_KEY")) else { continue };
             let mut names = accounts_without_key(&providers, kind);
             if providers.is_empty() {
-                let path = format!("providers.{}.kind", kind.name());
-                figment = figment.merge(One::new(&path, kind.name(), key_origin.clone(), defaults));
                 names.push(kind.name().to_owned());
             }
             for name in names {
@@ -164,12 +162,13 @@ impl Layers {
 
 /// The accounts of a kind that name no key themselves.
 fn accounts_without_key(providers: &Dict, kind: ProviderKind) -> Vec<String> {
-    let lacks = |account: &Dict| {
-        account.get("kind").and_then(Value::as_str) == Some(kind.name())
+    let lacks = |name: &str, account: &Dict| {
+        account.get("kind").and_then(Value::as_str).unwrap_or(name) == kind.name()
             && !account.contains_key("api_key")
             && !account.contains_key("api_key_file")
     };
-    providers.iter().filter(|(_, v)| v.as_dict().is_some_and(lacks)).map(|(name, _)| name.clone()).collect()
+    let found = providers.iter().filter(|(name, account)| account.as_dict().is_some_and(|a| lacks(name, a)));
+    found.map(|(name, _)| name.clone()).collect()
 }
 
 fn read_file(path: &Path) -> Result<figment::providers::Data<Toml>, Problem> {
@@ -291,6 +290,10 @@ fn read_secret_files(tree: &mut Json, problems: &mut Vec<Problem>) {
 fn decode(tree: &mut Json, problems: &mut Vec<Problem>) -> Option<Config> {
     let defaults = defaults();
     for (name, account) in accounts(tree) {
+        if ProviderKind::ALL.iter().any(|kind| kind.name() == name) {
+            // An account that is called after its API need not say it twice.
+            account.entry("kind").or_insert_with(|| name.as_str().into());
+        }
         if !account.contains_key("kind") {
             let all = ProviderKind::ALL.map(ProviderKind::name).join(", ");
             problems.push(Problem::new(format!("providers.{name}"), format!("kind is missing; it is one of {all}")));

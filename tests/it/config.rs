@@ -129,6 +129,14 @@ fn a_vendor_key_goes_to_the_account_that_has_none() {
     assert_eq!(loaded.config.providers["main"].api_key.as_ref().unwrap().expose(), "k");
 }
 
+#[test]
+fn an_account_called_after_its_api_need_not_say_its_kind() {
+    let environment = [("SCAISEND_API_KEY", "k"), ("SIDEPOST_PROVIDERS__SCAISEND__RATE", "7/s")];
+    let loaded = load(None, &environment, &[]).unwrap();
+    let account = &loaded.config.providers["scaisend"];
+    assert_eq!((account.kind, account.rate.count.get()), (ProviderKind::ScaiSend, 7));
+}
+
 /// Promise 7: keys never appear, neither in what `check` prints nor in an error.
 #[test]
 fn no_secret_is_printed() {
