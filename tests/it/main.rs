@@ -1,6 +1,7 @@
 //! Every test of the project, in one binary.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod binary;
 mod config;
 mod faults;
 mod house;
@@ -10,6 +11,7 @@ mod messages;
 mod mime_limits;
 mod providers;
 mod raw_http;
+mod readme;
 mod sandbox;
 mod smtp_codec;
 mod smtp_command;

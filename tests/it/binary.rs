@@ -1,0 +1,365 @@
+//! The built binary over real sockets: what a user gets, not what a module means.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+
+use lettre::message::header::ContentType;
+use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
+use lettre::{Message, SmtpTransport, Transport};
+use serde_json::Value;
+
+const KEY: &str = "CANARY-KEY-7f3a";
+
+fn sidepost(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sidepost"));
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    sidepost(arguments).output().unwrap()
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+/// A running relay; ends with the test.
+struct Relay {
+    process: Child,
+    smtp: SocketAddr,
+    web: SocketAddr,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+impl Relay {
+    /// `sandbox` on free ports.
+    fn sandbox(more: &[&str]) -> Self {
+        let mut arguments = vec!["sandbox", "--smtp", "127.0.0.1:0", "--web", "127.0.0.1:0"];
+        arguments.extend(more);
+        Self::start(sidepost(&arguments))
+    }
+
+    /// `serve` on free ports with an account at `api`.
+    fn serve(api: &str, more: &[&str]) -> Self {
+        let mut command = sidepost(&["serve", "--set", "smtp.listen=smtp://127.0.0.1:0", "--set", "web.listen=127.0.0.1:0"]);
+        command.args(more).env("SCAISEND_API_KEY", KEY).env("SCAISEND_API_URL", api);
+        Self::start(command)
+    }
+
+    /// The log names the ports.
+    fn start(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap());
+        let event = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the relay ended: {:?}", process.wait());
+            let event: Value = serde_json::from_str(&line).expect("off a terminal the log is JSON");
+            if event["message"] == "listening" {
+                break event;
+            }
+        };
+        let port = |name: &str| event[name].as_str().unwrap().parse().unwrap();
+        Self { smtp: port("smtp"), web: port("web"), process, log }
+    }
+
+    fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.smtp).unwrap();
+        let mut client = Client { stream: BufReader::new(stream) };
+        assert!(client.reply().starts_with("220 "));
+        client
+    }
+
+    /// Sends one mail the raw way; the final reply.
+    fn send(&self, recipient: &str) -> String {
+        let mut client = self.connect();
+        client.say("EHLO test");
+        let mail = client.say("MAIL FROM:<app@example.com>");
+        if !mail.starts_with("250 ") {
+            return mail;
+        }
+        client.say(&format!("RCPT TO:<{recipient}@example.com>"));
+        client.say("DATA");
+        client.say(&format!("From: app@example.com\r\nTo: {recipient}@example.com\r\nSubject: hi\r\n\r\nhello\r\n."))
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.web).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    fn lettre(&self) -> SmtpTransport {
+        SmtpTransport::builder_dangerous(self.smtp.ip().to_string()).port(self.smtp.port()).build()
+    }
+
+    fn signal(&self) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    fn rest_of_log(&mut self) -> String {
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        rest
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    fn say(&mut self, line: &str) -> String {
+        write!(self.stream.get_mut(), "{line}\r\n").unwrap();
+        self.reply()
+    }
+
+    /// The last line of one reply; empty at the end of the connection.
+    fn reply(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            if self.stream.read_line(&mut line).unwrap() == 0 || line.as_bytes().get(3) == Some(&b' ') {
+                return line.trim_end().to_owned();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_sandbox_says_first_what_to_do() {
+    let mut relay = Relay::sandbox(&[]);
+    let mut lines = BufReader::new(relay.process.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert_eq!(next(), format!("SMTP listens on {}", relay.smtp));
+    assert!(next().contains(&format!("swaks --server {} ", relay.smtp)));
+    assert!(next().ends_with(&format!("http://{}/", relay.web)));
+}
+
+#[test]
+fn the_sandbox_plays_the_outcomes() {
+    for (kind, table) in [
+        ("scaisend", &[("suppressed", "550 5.7.1"), ("invalid", "550 5.1.3"), ("toolarge", "552 5.3.4")][..]),
+        ("nexuspromail", &[("suppressed", "550 5.7.1"), ("invalid", "554 5.6.0"), ("toolarge", "552 5.3.4")][..]),
+        ("sendgrid", &[("suppressed", "550 5.7.1"), ("invalid", "550 5.1.3"), ("toolarge", "552 5.3.4")][..]),
+    ] {
+        let relay = Relay::sandbox(&["--provider", kind]);
+        assert!(relay.send("ok").starts_with("250 2.0.0 Ok "), "{kind}");
+        for (recipient, reply) in table {
+            let got = relay.send(recipient);
+            assert!(got.starts_with(reply), "{kind} {recipient}: {got}");
+        }
+        for (recipient, reply) in [("unauth", "451 4.3.5"), ("garbage", "451 4.3.5"), ("reset", "451 4.4.2"), ("acceptreset", "451 4.4.2"), ("status-502", "451 4.4.2")] {
+            // Each on a relay of its own: some of them pause the account.
+            let got = Relay::sandbox(&["--provider", kind]).send(recipient);
+            assert!(got.starts_with(reply), "{kind} {recipient}: {got}");
+        }
+        assert!(Relay::sandbox(&["--provider", kind]).send("rate-9-600").starts_with("451 4.4.5"), "{kind}");
+        assert!(Relay::sandbox(&["--provider", kind]).send("rate-1-1").starts_with("250 2.0.0"), "{kind}");
+    }
+}
+
+#[test]
+fn a_real_client_library_sends_everything() {
+    let relay = Relay::sandbox(&[]);
+    let someone = |name: &str, address: &str| Mailbox::new(Some(name.to_owned()), address.parse().unwrap());
+    let pdf = Attachment::new("Übersicht.pdf".to_owned()).body(vec![0xde, 0xad, 0, 1], ContentType::parse("application/pdf").unwrap());
+    let logo = Attachment::new_inline("logo".to_owned()).body(vec![1, 2, 3], ContentType::parse("image/png").unwrap());
+    let bodies = MultiPart::alternative().singlepart(SinglePart::plain("Grüße ✓".to_owned())).multipart(
+        MultiPart::related().singlepart(SinglePart::html("<img src=\"cid:logo\"> Grüße".to_owned())).singlepart(logo),
+    );
+    let mail = Message::builder()
+        .from(someone("App", "app@example.com"))
+        .to(someone("Ännchen", "ann@example.net"))
+        .cc(someone("Carl", "carl@example.net"))
+        .bcc(someone("Hidden", "hidden@example.net"))
+        .reply_to(someone("Help", "help@example.com"))
+        .subject("Grüße aus Köln")
+        .multipart(MultiPart::mixed().multipart(bodies).singlepart(pdf))
+        .unwrap();
+    let response = relay.lettre().send(&mail).unwrap();
+    assert!(response.is_positive());
+
+    let (_, mails) = relay.get("/sandbox/mails");
+    let mails: Value = serde_json::from_str(&mails).unwrap();
+    let id = mails["mails"][0]["id"].as_str().unwrap().to_owned();
+    let (_, whole) = relay.get(&format!("/sandbox/mails/{id}"));
+    let whole: Value = serde_json::from_str(&whole).unwrap();
+    let payload: Value = match &whole["payload"] {
+        Value::String(text) => serde_json::from_str(text).unwrap(),
+        other => other.clone(),
+    };
+    assert_eq!(payload["from"], serde_json::json!({"email": "app@example.com", "name": "App"}));
+    assert_eq!(payload["subject"], "Grüße aus Köln");
+    assert_eq!(payload["reply_to"]["email"], "help@example.com");
+    assert_eq!(payload["personalizations"][0]["to"][0]["name"], "Ännchen");
+    assert_eq!(payload["personalizations"][0]["cc"][0]["email"], "carl@example.net");
+    assert_eq!(payload["personalizations"][1], serde_json::json!({"to": [{"email": "hidden@example.net"}]}));
+    assert_eq!(payload["content"][0]["value"].as_str().unwrap().trim_end(), "Grüße ✓");
+    assert_eq!(payload["content"][1]["type"], "text/html");
+    assert_eq!(payload["attachments"][0]["content_id"], "logo");
+    assert_eq!(payload["attachments"][0]["disposition"], "inline");
+    assert_eq!(payload["attachments"][1]["filename"], "Übersicht.pdf");
+    assert_eq!(payload["attachments"][1]["content"], "3q0AAQ==");
+}
+
+#[test]
+fn a_refused_mail_is_an_error_of_the_client_library() {
+    let relay = Relay::sandbox(&[]);
+    let mail = |to: &str| {
+        let builder = Message::builder().from("app@example.com".parse().unwrap()).to(to.parse().unwrap());
+        builder.subject("hi").body("hello".to_owned()).unwrap()
+    };
+    let refused = relay.lettre().send(&mail("suppressed@example.com")).unwrap_err();
+    assert!(refused.is_permanent() && refused.status().unwrap().to_string() == "550");
+    let later = relay.lettre().send(&mail("rate-9-600@example.com")).unwrap_err();
+    assert!(later.is_transient() && later.status().unwrap().to_string() == "451");
+}
+
+#[test]
+fn no_secret_is_in_any_log() {
+    let api = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", api.local_addr().unwrap());
+    let answered = std::thread::spawn(move || {
+        let (mut stream, _) = api.accept().unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"}") {
+            let mut chunk = [0; 4096];
+            let read = stream.read(&mut chunk).unwrap();
+            seen.extend_from_slice(&chunk[..read]);
+        }
+        write!(stream, "HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n").unwrap();
+        text(&seen)
+    });
+    let mut relay = Relay::serve(&url, &["--set", "log.level=trace"]);
+    assert!(relay.send("ann").starts_with("451 4.3.5 "));
+    assert!(answered.join().unwrap().contains(KEY), "the key reached the API");
+    relay.signal();
+    assert!(relay.process.wait().unwrap().success());
+    let log = relay.rest_of_log();
+    assert!(log.contains("\"message\":\"transaction\"") && !log.contains(KEY), "{log}");
+}
+
+#[test]
+fn an_api_that_is_down_is_told_as_such_and_shows_in_readiness() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let relay = Relay::serve(&url, &["--set", "delivery.max_attempts=1"]);
+    assert_eq!(relay.get("/healthz").0, 200);
+    assert_eq!(relay.get("/readyz").0, 200);
+    for _ in 0..5 {
+        assert!(relay.send("ann").starts_with("451 4.4.1 "));
+    }
+    let early = relay.connect().say("EHLO x");
+    assert!(early.starts_with("250 "));
+    assert!(relay.send("ann").starts_with("451 4.4.1 "), "at MAIL");
+    let (status, body) = relay.get("/readyz");
+    assert!(status == 503 && body.contains("cannot be reached"), "{status} {body}");
+    assert_eq!(relay.get("/healthz").0, 200, "alive all the same");
+    let metrics = relay.get("/metrics").1;
+    for line in ["sidepost_transactions_total{class=\"4\"} 5", "sidepost_account_ready{account=\"scaisend\"} 0"] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[test]
+fn a_stop_lets_the_running_mail_end() {
+    let api = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut relay = Relay::serve(&format!("http://{}", api.local_addr().unwrap()), &[]);
+    let mut client = relay.connect();
+    for line in ["EHLO x", "MAIL FROM:<app@example.com>", "RCPT TO:<ann@example.com>", "DATA"] {
+        client.say(line);
+    }
+    write!(client.stream.get_mut(), "From: app@example.com\r\n\r\nx\r\n.\r\n").unwrap();
+    let (mut request, _) = api.accept().unwrap();
+    assert!(request.read(&mut [0; 65536]).unwrap() > 0);
+    relay.signal();
+    let mut line = String::new();
+    while !line.contains("stopping") {
+        assert!(relay.log.read_line(&mut line).unwrap() > 0);
+    }
+    write!(request, "HTTP/1.1 202 Accepted\r\ncontent-length: 20\r\n\r\n{{\"message_id\":\"m-1\"}}").unwrap();
+    assert!(client.reply().starts_with("250 2.0.0 Ok m-1 "));
+    assert!(client.reply().starts_with("421 4.3.2 "));
+    assert!(relay.process.wait().unwrap().success());
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_with_a_hint() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(&["sandbox", "--smtp", &address, "--web", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("another program has it"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn exit_codes_tell_what_was_wrong() {
+    assert_eq!(run(&["serv"]).status.code(), Some(64));
+    assert_eq!(run(&["render"]).status.code(), Some(64));
+    assert_eq!(run(&["--help"]).status.code(), Some(0));
+    assert_eq!(run(&["--version"]).status.code(), Some(0));
+    let broken = run(&["serve", "--set", "smtp.listen=x", "--set", "log.level=loud"]);
+    assert_eq!(broken.status.code(), Some(78));
+    let said = text(&broken.stderr);
+    assert!(said.contains("3 mistakes") && said.contains("--set smtp.listen") && said.contains("log.level"), "{said}");
+    assert_eq!(run(&["health", "--web", "127.0.0.1:1"]).status.code(), Some(1));
+}
+
+#[test]
+fn health_and_send_speak_to_the_running_relay() {
+    let relay = Relay::sandbox(&[]);
+    let web = relay.web.to_string();
+    assert!(run(&["health", "--web", &web]).status.success());
+    assert!(run(&["health", "--ready", "--web", &web]).status.success());
+    let smtp = relay.smtp.to_string();
+    let sent = run(&["send", "--server", &smtp, "--to", "ok@example.com", "--body", ".\nfine"]);
+    assert!(sent.status.success() && text(&sent.stdout).contains("S: 250 2.0.0 Ok msg_"), "{}", text(&sent.stdout));
+    let refused = run(&["send", "--server", &smtp, "--to", "suppressed@example.com"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("550 5.7.1"));
+}
+
+fn fixture(name: &str) -> String {
+    format!("{}/tests/messages/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn render_prints_what_would_be_sent_and_sends_nothing() {
+    let mail = std::env::temp_dir().join(format!("sidepost-render-{}.eml", std::process::id()));
+    std::fs::write(&mail, "From: App <app@example.com>\nTo: ann@example.net\nSubject: hi\nX-Order: 7\n\nhello\n").unwrap();
+    let mail = mail.to_str().unwrap();
+    let output = run(&["render", mail, "--json", "--rcpt", "ann@example.net", "--rcpt", "bob@example.net"]);
+    let rendered: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success());
+    assert_eq!(rendered["requests"][0]["method"], "POST");
+    assert_eq!(rendered["requests"][0]["url"], "https://scaisend.scailabs.ai/v3/mail/send");
+    assert_eq!(rendered["requests"][0]["body"]["headers"]["X-Order"], "7");
+    assert_eq!(rendered["recipients"][0], serde_json::json!({"address": "ann@example.net", "role": "to", "request": 0}));
+    assert_eq!(rendered["recipients"][1], serde_json::json!({"address": "bob@example.net", "role": "bcc", "request": 0}));
+    assert!(!text(&output.stdout).to_ascii_lowercase().contains("authorization"));
+
+    let refused = run(&["render", mail, "--json", "--provider", "nexuspromail"]);
+    assert_eq!(refused.status.code(), Some(65));
+    let refused: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert_eq!(refused["refused"]["code"], 554);
+    assert_eq!(refused["refused"]["enhanced"], "5.6.3");
+    assert!(refused["refused"]["text"].as_str().unwrap().contains("X-Order"));
+
+    let degraded = run(&["render", mail, "--provider", "nexuspromail", "--unsupported", "degrade"]);
+    assert!(degraded.status.success() && text(&degraded.stdout).contains("header X-Order"));
+    std::fs::remove_file(mail).unwrap();
+    assert_eq!(run(&["render", &fixture("no-such-file.eml")]).status.code(), Some(64));
+}

@@ -1,0 +1,45 @@
+//! The README stays true: its table is the binary's, its commands and keys exist.
+
+use std::fs;
+use std::process::Command;
+
+fn readme() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
+}
+
+#[test]
+fn the_outcome_table_is_the_binarys() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sidepost")).args(["replies", "--markdown"]).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(readme().contains(&table), "paste the output of `sidepost replies --markdown` into the README:\n{table}");
+}
+
+#[test]
+fn the_first_commands_are_the_ones_that_ci_runs() {
+    let (readme, ci) = (readme(), fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/run")).unwrap());
+    for command in ["cargo run --release -- sandbox", "cargo test"] {
+        assert!(readme.lines().any(|line| line == command), "{command} is not in the README");
+        assert!(ci.contains(command), "{command} is not in .ci/run");
+    }
+}
+
+#[test]
+fn every_command_is_in_the_readme() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sidepost")).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let commands = help.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| !l.is_empty());
+    for command in commands.filter_map(|line| line.split_whitespace().next()).filter(|c| *c != "help") {
+        assert!(readme().contains(&format!("`{command}`")), "`{command}` is not in the README");
+    }
+}
+
+#[test]
+fn every_key_that_the_readme_names_exists() {
+    let defaults = sidepost::config::layers::DEFAULTS;
+    for word in readme().split(['`', ' ', '\n']) {
+        let section = ["smtp.", "delivery.", "log.", "sender.", "web."].into_iter().find(|s| word.starts_with(s));
+        let Some(key) = section.and_then(|s| word.strip_prefix(s)) else { continue };
+        let key = key.split([' ', '=']).next().unwrap();
+        assert!(defaults.lines().any(|line| line.starts_with(&format!("{key} ="))), "{word} is no key");
+    }
+}
