@@ -60,6 +60,27 @@ async fn replies_are_sent_before_the_server_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn replies_do_not_wait_for_the_relay() {
+    let world = World::new();
+    let mut client = world.client().await;
+    client.says(&format!("HELO x\r\n{}\r\n.\r\n", MAIL.replace("c@", "never@"))).await;
+    for expected in ["250 relay.test", "250 2.1.0", "250 2.1.5", "354"] {
+        client.hears(expected).await;
+    }
+}
+
+/// `nc` without -C: without the reply its user would look at silence.
+#[tokio::test(start_paused = true)]
+async fn a_client_without_cr_is_told_at_once_and_once() {
+    let world = World::new();
+    let mut client = world.client().await;
+    client.says("EHLO x\n").await;
+    client.hears("500 5.5.2").await;
+    client.says("RSET\nHELO x\r\nNOOP\r\n").await;
+    client.hears("250 2.0.0 Ok").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_that_are_not_kept_are_refused_after_the_dot() {
     let world = World { server: server_with(&smtp(), 64 << 10) };
     let mut client = world.client().await;
