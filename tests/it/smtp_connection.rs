@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sidepost::config::Smtp;
 use sidepost::smtp::listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -129,6 +130,18 @@ async fn a_busy_relay_says_so_at_mail() {
     let mut client = world.client().await;
     world.server.relay().busy.store(1, Ordering::Relaxed);
     client.talks(&[("HELO x", "250"), ("MAIL FROM:<>", "451 4.3.2"), ("RCPT TO:<a@b.test>", "503")]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_networks_that_are_allowed_may_send() {
+    let world = World::new();
+    for (ip, expected) in
+        [("127.0.0.9", "250"), ("::ffff:127.0.0.9", "250"), ("10.0.0.1", "550 5.7.1"), ("::1", "550 5.7.1")]
+    {
+        let mut client = world.connect_from(ip.parse().unwrap(), 1 << 10);
+        client.hears("220").await;
+        client.talks(&[("HELO x", "250"), ("MAIL FROM:<>", expected)]).await;
+    }
 }
 
 // === Clients that stall ===
@@ -320,6 +333,18 @@ async fn the_listener_gives_out_its_seats_and_no_more() {
     serving.await.unwrap();
     server.drained().await;
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn the_relay_as_a_whole_has_so_many_seats() {
+    let server = server_with(&Smtp { max_connections: 1, ..smtp() }, 1 << 20);
+    let socket = listener::bind(&smtp().listen[0]).unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(listener::serve(socket, Arc::clone(&server)));
+    let (_one, first) = greeting(address).await;
+    let (_two, second) = greeting(address).await;
+    assert!(first.starts_with("220 "));
+    assert_eq!(second, "421 4.7.0 Too many connections to this relay; try again later\r\n");
 }
 
 #[tokio::test]
