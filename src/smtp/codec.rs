@@ -16,10 +16,10 @@ const LF: u8 = b'\n';
 // === Command lines ===
 
 /// Splits what the client sends into command lines. Keeps no octets itself: the caller holds them until a line is
-/// whole, and an over-long line is thrown away as it comes, so `MAX_LINE + 2` octets are all that is ever held.
+/// whole, which is never more than `MAX_LINE + 2`.
 #[derive(Debug, Default)]
 pub struct LineReader {
-    /// Inside a line that is already too long: everything up to its CRLF goes.
+    /// The line was found wrong and said to be so; the rest of it goes, up to its CRLF.
     skipping: bool,
 }
 
@@ -32,16 +32,17 @@ pub enum Line {
         len: usize,
     },
     /// A line with a lonely CR or LF in it. It is one line all the same and gets one reply: what stands after the
-    /// lonely octet must never become a second command.
+    /// lonely octet must never become a second command. It is told at once and not at its CRLF, which a client that
+    /// ends its lines with LF never sends.
     Garble,
     /// Over [`MAX_LINE`].
     TooLong,
 }
 
-/// What [`LineReader::scan`] found, and how many octets of the input are done with.
+/// What [`LineReader::scan`] found. No line and nothing used: it needs more octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scan {
-    /// The line, if one is whole.
+    /// The line, if there is one.
     pub line: Option<Line>,
     /// How many octets the caller drops (after looking at the line).
     pub used: usize,
@@ -50,23 +51,31 @@ pub struct Scan {
 impl LineReader {
     /// Looks for a line at the start of `input`: all octets received and not yet used.
     pub fn scan(&mut self, input: &[u8]) -> Scan {
-        let Some(end) = find_crlf(input) else { return self.incomplete(input) };
-        let content = input.get(..end).unwrap_or_default();
-        let line = if std::mem::take(&mut self.skipping) || end > MAX_LINE {
-            Line::TooLong
-        } else if memchr2(CR, LF, content).is_some() {
-            Line::Garble
-        } else {
-            Line::Command { len: end }
-        };
-        Scan { line: Some(line), used: end + 2 }
+        if self.skipping {
+            return self.skip(input);
+        }
+        let head = input.get(..=MAX_LINE).unwrap_or(input);
+        match memchr2(CR, LF, head) {
+            Some(at) => match (input.get(at), input.get(at + 1)) {
+                (Some(&CR), Some(&LF)) => Scan { line: Some(Line::Command { len: at }), used: at + 2 },
+                (Some(&CR), None) => Scan { line: None, used: 0 },
+                _ => self.wrong(Line::Garble, at + 1),
+            },
+            None if head.len() > MAX_LINE => self.wrong(Line::TooLong, head.len()),
+            None => Scan { line: None, used: 0 },
+        }
     }
 
-    fn incomplete(&mut self, input: &[u8]) -> Scan {
-        // One octet over the limit may still be the CR of a CRLF.
-        self.skipping |= input.len() > MAX_LINE + 1;
+    fn wrong(&mut self, line: Line, used: usize) -> Scan {
+        self.skipping = true;
+        Scan { line: Some(line), used }
+    }
+
+    fn skip(&mut self, input: &[u8]) -> Scan {
+        let end = find_crlf(input);
+        self.skipping = end.is_none();
         let half_crlf = usize::from(input.last() == Some(&CR));
-        Scan { line: None, used: if self.skipping { input.len() - half_crlf } else { 0 } }
+        Scan { line: None, used: end.map_or(input.len() - half_crlf, |end| end + 2) }
     }
 }
 

@@ -46,8 +46,7 @@ where
     if AssertUnwindSafe(connection.converse(greeting)).catch_unwind().await.is_err() {
         connection.server.metrics.panics.inc();
         tracing::error!(client = name(client), "a bug of the relay ended this connection");
-        connection.wire.say(&session::fault());
-        connection.wire.close(true).await;
+        let _ = connection.wire.last_words(&session::fault()).await;
     }
     connection.server.metrics.protocol_errors.inc_by(connection.session.protocol_errors());
     tracing::debug!(client = name(client), "connection closed");
@@ -72,18 +71,21 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     R: Submit,
 {
-    async fn converse(&mut self, mut step: Step) {
+    /// Goes on until the session says that it is over, or the client is lost.
+    async fn converse(&mut self, mut step: Step) -> Result<(), Lost> {
         let mut share = self.server.budget.share();
         loop {
             let forced = step.reply.as_ref().is_some_and(|reply| reply.code == 421);
             if let Some(reply) = &step.reply {
-                self.wire.say(reply);
+                self.wire.say(reply).await?;
             }
             let event = match step.next {
                 Next::ReadLine => self.wire.read_line(self.session.in_transaction()).await,
                 Next::ReadData => self.read_data(&mut share).await,
                 Next::CheckSender => Ok(Event::SenderChecked(self.server.relay.admit())),
                 Next::Relay(transaction) => {
+                    // Nobody knows how long it takes; the replies to what came before must not wait for it.
+                    self.wire.flush().await?;
                     let held = std::mem::replace(&mut share, self.server.budget.share());
                     Ok(Event::Settled(self.relay(transaction, held).await))
                 }
@@ -94,7 +96,7 @@ where
                 Ok(event) => self.session.step(event),
                 Err(Lost::Idle) => self.session.step(Event::Idle),
                 Err(Lost::Drain) => self.session.step(Event::Drain),
-                Err(Lost::Client) => return,
+                Err(Lost::Client) => return Err(Lost::Client),
             };
         }
     }
@@ -203,7 +205,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if self.input.is_empty() && self.input.capacity() > SMALL {
                 self.input = BytesMut::new();
             }
-            self.fill(by, in_transaction).await?;
+            if scan.used == 0 {
+                self.fill(by, in_transaction).await?;
+            }
         };
         Ok(match line {
             Line::Command { len } => Event::Line(self.input.get(..len).unwrap_or_default()),
@@ -267,9 +271,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// Puts a reply to those that wait.
-    fn say(&mut self, reply: &Reply) {
+    /// Puts a reply to those that wait for the next write.
+    async fn say(&mut self, reply: &Reply) -> Result<(), Lost> {
         reply.write_to(&mut self.output);
+        if self.output.len() < REPLIES { Ok(()) } else { self.flush().await }
     }
 
     /// Sends the replies that wait. A client that does not read them is not waited for.
@@ -287,17 +292,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(Lost::Client) }
     }
 
+    async fn last_words(&mut self, reply: &Reply) -> Result<(), Lost> {
+        self.say(reply).await?;
+        self.close(true).await
+    }
+
     /// Sends what is to be said, and ends the stream.
-    async fn close(&mut self, linger: bool) {
-        if self.flush().await.is_err() || self.stream.shutdown().await.is_err() || !linger {
-            return;
+    async fn close(&mut self, linger: bool) -> Result<(), Lost> {
+        self.flush().await?;
+        if self.stream.shutdown().await.is_ok() && linger {
+            let _ = timeout(LINGER, self.swallow()).await;
         }
-        let swallow = async {
-            self.input = BytesMut::with_capacity(SMALL);
-            while self.stream.read_buf(&mut self.input).await.is_ok_and(|octets| octets > 0) {
-                self.input.clear();
-            }
-        };
-        let _ = timeout(LINGER, swallow).await;
+        Ok(())
+    }
+
+    async fn swallow(&mut self) {
+        self.input = BytesMut::with_capacity(SMALL);
+        while self.stream.read_buf(&mut self.input).await.is_ok_and(|octets| octets > 0) {
+            self.input.clear();
+        }
     }
 }

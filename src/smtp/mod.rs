@@ -29,6 +29,9 @@ use budget::Budget;
 use listener::Seats;
 use session::Terms;
 
+/// The longest time that is measured: "for ever" is taken as this, and no clock runs over.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
+
 /// What the wire needs of a relay. Tests answer in its place.
 pub trait Submit: Send + Sync + 'static {
     /// Asked at MAIL: the refusal, if no mail can be taken now.
@@ -87,8 +90,8 @@ impl<R: Submit> Server<R> {
             allow: smtp.allow.clone(),
             max_message_size: smtp.max_message_size.octets(),
             max_recipients: smtp.max_recipients,
-            idle_timeout: smtp.idle_timeout,
-            drain: delivery.drain,
+            idle_timeout: smtp.idle_timeout.min(LONGEST),
+            drain: delivery.drain.min(LONGEST),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }

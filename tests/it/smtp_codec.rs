@@ -30,7 +30,7 @@ fn lines(pieces: &[&[u8]]) -> (Vec<Seen>, usize) {
                 });
             }
             held.drain(..scan.used);
-            if scan.line.is_none() {
+            if scan.line.is_none() && scan.used == 0 {
                 break;
             }
         }
@@ -48,7 +48,8 @@ fn only_crlf_ends_a_line() {
     let table: &[(&[u8], Vec<Seen>)] = &[
         (b"NOOP\r\nQUIT\r\n", vec![command("NOOP"), command("QUIT")]),
         (b"\r\n", vec![command("")]),
-        (b"mail from:<a@b>\n", vec![]),
+        (b"mail from:<a@b>\n", vec![Seen::Garble]),
+        (b"mail from:<a@b>\r", vec![]),
         (b"mail from:<a@b>\nRSET\r\nNOOP\r\n", vec![Seen::Garble, command("NOOP")]),
         (b"DA\rTA\r\n", vec![Seen::Garble]),
         (b"RCPT TO:<a\rb@c>\r\n", vec![Seen::Garble]),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sidepost::config::Smtp;
 use sidepost::smtp::listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -60,6 +61,27 @@ async fn replies_are_sent_before_the_server_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn replies_do_not_wait_for_the_relay() {
+    let world = World::new();
+    let mut client = world.client().await;
+    client.says(&format!("HELO x\r\n{}\r\n.\r\n", MAIL.replace("c@", "never@"))).await;
+    for expected in ["250 relay.test", "250 2.1.0", "250 2.1.5", "354"] {
+        client.hears(expected).await;
+    }
+}
+
+/// `nc` without -C: without the reply its user would look at silence.
+#[tokio::test(start_paused = true)]
+async fn a_client_without_cr_is_told_at_once_and_once() {
+    let world = World::new();
+    let mut client = world.client().await;
+    client.says("EHLO x\n").await;
+    client.hears("500 5.5.2").await;
+    client.says("RSET\nHELO x\r\nNOOP\r\n").await;
+    client.hears("250 2.0.0 Ok").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_that_are_not_kept_are_refused_after_the_dot() {
     let world = World { server: server_with(&smtp(), 64 << 10) };
     let mut client = world.client().await;
@@ -108,6 +130,18 @@ async fn a_busy_relay_says_so_at_mail() {
     let mut client = world.client().await;
     world.server.relay().busy.store(1, Ordering::Relaxed);
     client.talks(&[("HELO x", "250"), ("MAIL FROM:<>", "451 4.3.2"), ("RCPT TO:<a@b.test>", "503")]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_networks_that_are_allowed_may_send() {
+    let world = World::new();
+    for (ip, expected) in
+        [("127.0.0.9", "250"), ("::ffff:127.0.0.9", "250"), ("10.0.0.1", "550 5.7.1"), ("::1", "550 5.7.1")]
+    {
+        let mut client = world.connect_from(ip.parse().unwrap(), 1 << 10);
+        client.hears("220").await;
+        client.talks(&[("HELO x", "250"), ("MAIL FROM:<>", expected)]).await;
+    }
 }
 
 // === Clients that stall ===
@@ -299,6 +333,18 @@ async fn the_listener_gives_out_its_seats_and_no_more() {
     serving.await.unwrap();
     server.drained().await;
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn the_relay_as_a_whole_has_so_many_seats() {
+    let server = server_with(&Smtp { max_connections: 1, ..smtp() }, 1 << 20);
+    let socket = listener::bind(&smtp().listen[0]).unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(listener::serve(socket, Arc::clone(&server)));
+    let (_one, first) = greeting(address).await;
+    let (_two, second) = greeting(address).await;
+    assert!(first.starts_with("220 "));
+    assert_eq!(second, "421 4.7.0 Too many connections to this relay; try again later\r\n");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A server whose relay answers as the test says, and a client that speaks and listens line by line.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -104,10 +105,14 @@ impl World {
 
     /// A client whose wire holds so many octets each way.
     pub fn connect(&self, wire: usize) -> Client {
+        self.connect_from([127, 0, 0, 1].into(), wire)
+    }
+
+    pub fn connect_from(&self, ip: IpAddr, wire: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(wire);
         let writes = Arc::new(AtomicUsize::new(0));
         let stream = Counted { inner: theirs, writes: Arc::clone(&writes) };
-        let served = tokio::spawn(connection::serve(stream, Some([127, 0, 0, 1].into()), Arc::clone(&self.server)));
+        let served = tokio::spawn(connection::serve(stream, Some(ip), Arc::clone(&self.server)));
         Client { stream: ours, heard: Vec::new(), writes, served }
     }
 }
