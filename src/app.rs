@@ -32,6 +32,9 @@ use crate::web::{self, AccountState, Web};
 /// Longest wait for a webhook receiver of somebody who tries the sandbox out.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a connection that is cut off at the end of the drain time has for its 421.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Runs the relay with its configured account until a signal ends it.
 ///
 /// # Errors
@@ -119,7 +122,7 @@ impl Running {
         info!(drain = ?self.drain, "stopping: running transactions may finish; a second signal ends at once");
         self.server.shut_down();
         tokio::select! {
-            finished = tokio::time::timeout(self.drain, self.server.drained()) => {
+            finished = tokio::time::timeout(self.drain + LAST_WORDS, self.server.drained()) => {
                 if finished.is_ok() {
                     info!("stopped");
                 } else {

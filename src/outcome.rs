@@ -189,14 +189,6 @@ pub fn settle(verdicts: &[Verdict], account: &str, id: TransactionId, strict: bo
     }
 }
 
-/// The reply of one recipient alone, as LMTP gives it (RFC 2033 §4.2).
-pub fn reply_for(verdict: &Verdict, account: &str, id: TransactionId) -> Reply {
-    match &verdict.outcome {
-        Outcome::Accepted { .. } => acceptance(std::slice::from_ref(verdict), 1, id),
-        _ => refusal(verdict, 1, account, id),
-    }
-}
-
 /// The reply when the relay itself is at fault: temporary, whatever happened (a bug must not bounce mail).
 pub fn fault(what: &str, id: TransactionId) -> Reply {
     let row = Kind::Unexpected.row();

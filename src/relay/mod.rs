@@ -44,8 +44,6 @@ pub struct Relay {
 pub struct Settled {
     /// The one reply after the dot.
     pub reply: Reply,
-    /// One reply for each recipient, in the envelope's order (LMTP).
-    pub each: Vec<(Address, Reply)>,
 }
 
 impl Relay {
@@ -106,7 +104,7 @@ impl Relay {
             reply: &reply,
             took: begun.elapsed(),
         });
-        Settled { reply, each: Vec::new() }
+        Settled { reply }
     }
 
     /// Everything before the first request: the message, and who gets it by which one.

@@ -43,7 +43,8 @@ impl Relay {
 
     /// `serve` on free ports with an account at `api`.
     fn serve(api: &str, more: &[&str]) -> Self {
-        let mut command = sidepost(&["serve", "--set", "smtp.listen=smtp://127.0.0.1:0", "--set", "web.listen=127.0.0.1:0"]);
+        let mut command =
+            sidepost(&["serve", "--set", "smtp.listen=smtp://127.0.0.1:0", "--set", "web.listen=127.0.0.1:0"]);
         command.args(more).env("SCAISEND_API_KEY", KEY).env("SCAISEND_API_URL", api);
         Self::start(command)
     }
@@ -151,7 +152,7 @@ fn the_sandbox_says_first_what_to_do() {
 fn the_sandbox_plays_the_outcomes() {
     for (kind, table) in [
         ("scaisend", &[("suppressed", "550 5.7.1"), ("invalid", "550 5.1.3"), ("toolarge", "552 5.3.4")][..]),
-        ("nexuspromail", &[("suppressed", "550 5.7.1"), ("invalid", "554 5.6.0"), ("toolarge", "552 5.3.4")][..]),
+        ("nexuspromail", &[("suppressed", "550 5.7.1"), ("invalid", "550 5.1.3"), ("toolarge", "552 5.3.4")][..]),
         ("sendgrid", &[("suppressed", "550 5.7.1"), ("invalid", "550 5.1.3"), ("toolarge", "552 5.3.4")][..]),
     ] {
         let relay = Relay::sandbox(&["--provider", kind]);
@@ -160,7 +161,13 @@ fn the_sandbox_plays_the_outcomes() {
             let got = relay.send(recipient);
             assert!(got.starts_with(reply), "{kind} {recipient}: {got}");
         }
-        for (recipient, reply) in [("unauth", "451 4.3.5"), ("garbage", "451 4.3.5"), ("reset", "451 4.4.2"), ("acceptreset", "451 4.4.2"), ("status-502", "451 4.4.2")] {
+        for (recipient, reply) in [
+            ("unauth", "451 4.3.5"),
+            ("garbage", "451 4.3.5"),
+            ("reset", "451 4.4.2"),
+            ("acceptreset", "451 4.4.2"),
+            ("status-502", "451 4.4.2"),
+        ] {
             // Each on a relay of its own: some of them pause the account.
             let got = Relay::sandbox(&["--provider", kind]).send(recipient);
             assert!(got.starts_with(reply), "{kind} {recipient}: {got}");
@@ -174,7 +181,8 @@ fn the_sandbox_plays_the_outcomes() {
 fn a_real_client_library_sends_everything() {
     let relay = Relay::sandbox(&[]);
     let someone = |name: &str, address: &str| Mailbox::new(Some(name.to_owned()), address.parse().unwrap());
-    let pdf = Attachment::new("Übersicht.pdf".to_owned()).body(vec![0xde, 0xad, 0, 1], ContentType::parse("application/pdf").unwrap());
+    let pdf = Attachment::new("Übersicht.pdf".to_owned())
+        .body(vec![0xde, 0xad, 0, 1], ContentType::parse("application/pdf").unwrap());
     let logo = Attachment::new_inline("logo".to_owned()).body(vec![1, 2, 3], ContentType::parse("image/png").unwrap());
     let bodies = MultiPart::alternative().singlepart(SinglePart::plain("Grüße ✓".to_owned())).multipart(
         MultiPart::related().singlepart(SinglePart::html("<img src=\"cid:logo\"> Grüße".to_owned())).singlepart(logo),
@@ -339,7 +347,8 @@ fn fixture(name: &str) -> String {
 #[test]
 fn render_prints_what_would_be_sent_and_sends_nothing() {
     let mail = std::env::temp_dir().join(format!("sidepost-render-{}.eml", std::process::id()));
-    std::fs::write(&mail, "From: App <app@example.com>\nTo: ann@example.net\nSubject: hi\nX-Order: 7\n\nhello\n").unwrap();
+    std::fs::write(&mail, "From: App <app@example.com>\nTo: ann@example.net\nSubject: hi\nX-Order: 7\n\nhello\n")
+        .unwrap();
     let mail = mail.to_str().unwrap();
     let output = run(&["render", mail, "--json", "--rcpt", "ann@example.net", "--rcpt", "bob@example.net"]);
     let rendered: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -347,8 +356,14 @@ fn render_prints_what_would_be_sent_and_sends_nothing() {
     assert_eq!(rendered["requests"][0]["method"], "POST");
     assert_eq!(rendered["requests"][0]["url"], "https://scaisend.scailabs.ai/v3/mail/send");
     assert_eq!(rendered["requests"][0]["body"]["headers"]["X-Order"], "7");
-    assert_eq!(rendered["recipients"][0], serde_json::json!({"address": "ann@example.net", "role": "to", "request": 0}));
-    assert_eq!(rendered["recipients"][1], serde_json::json!({"address": "bob@example.net", "role": "bcc", "request": 0}));
+    assert_eq!(
+        rendered["recipients"][0],
+        serde_json::json!({"address": "ann@example.net", "role": "to", "request": 0})
+    );
+    assert_eq!(
+        rendered["recipients"][1],
+        serde_json::json!({"address": "bob@example.net", "role": "bcc", "request": 0})
+    );
     assert!(!text(&output.stdout).to_ascii_lowercase().contains("authorization"));
 
     let refused = run(&["render", mail, "--json", "--provider", "nexuspromail"]);
