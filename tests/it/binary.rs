@@ -292,7 +292,7 @@ fn a_stop_lets_the_running_mail_end() {
     }
     write!(client.stream.get_mut(), "From: app@example.com\r\n\r\nx\r\n.\r\n").unwrap();
     let (mut request, _) = api.accept().unwrap();
-    assert!(request.read(&mut [0; 65536]).unwrap() > 0);
+    assert!(request.read(&mut vec![0; 65536]).unwrap() > 0);
     relay.signal();
     let mut line = String::new();
     while !line.contains("stopping") {
