@@ -44,6 +44,7 @@ pub fn serve(config: Config) -> Result<(), String> {
         start_logging(&config.log)?;
         let web = bind_web(config.web.listen).await?;
         let relay = Running::start(config, web, None)?;
+        relay.announce();
         relay.until_signal().await
     })
 }
@@ -62,6 +63,7 @@ pub fn sandbox(mut config: Config) -> Result<(), String> {
         }
         let relay = Running::start(config, web, Some(page))?;
         relay.greet(page);
+        relay.announce();
         relay.until_signal().await
     })
 }
@@ -75,6 +77,9 @@ fn run(program: impl Future<Output = Result<(), String>>) -> Result<(), String> 
 struct Running {
     server: Arc<Server<Relay>>,
     smtp: Vec<SocketAddr>,
+    web: SocketAddr,
+    account: String,
+    api: String,
     web_shutdown: CancellationToken,
     drain: Duration,
     signals: Signals,
@@ -95,7 +100,6 @@ impl Running {
             let listener =
                 smtp::listener::bind(listen).map_err(|e| cannot_listen(&listen.to_string(), "smtp.listen", &e))?;
             smtp.push(local_address(&listener)?);
-            info!(smtp = %local_address(&listener)?, web = %local_address(&web)?, "listening");
             tokio::spawn(smtp::listener::serve(listener, Arc::clone(&server)));
         }
         let mut router = web::router(Web { metrics, accounts: states(relay) });
@@ -104,8 +108,18 @@ impl Running {
             router = router.merge(Sandbox::new(sandbox::Settings { post: webhook_post()?, smtp: first }).router());
         }
         let web_shutdown = CancellationToken::new();
+        let web_address = local_address(&web)?;
         tokio::spawn(web::serve(web, router, web_shutdown.clone()));
-        Ok(Self { server, smtp, web_shutdown, drain: config.delivery.drain, signals })
+        let (account, settings) = config.providers.iter().next().ok_or("no account is configured")?;
+        let (account, api) = (account.clone(), provider::send_url(settings));
+        Ok(Self { server, smtp, web: web_address, account, api, web_shutdown, drain: config.delivery.drain, signals })
+    }
+
+    /// Where everything is, for the log: with port 0 nobody knows before.
+    fn announce(&self) {
+        for smtp in &self.smtp {
+            info!(%smtp, web = %self.web, account = self.account, api = self.api, "listening");
+        }
     }
 
     /// The first lines of the sandbox.
@@ -159,7 +173,6 @@ impl Signals {
 fn build_relay(config: &Config, metrics: &Arc<Metrics>) -> Result<Relay, String> {
     let (name, settings) = config.providers.iter().next().ok_or("no account is configured")?;
     let transport: Arc<dyn Transport> = Arc::new(build_transport(settings)?);
-    info!(account = name, api = provider::send_url(settings), "account");
     let account = Account::new(name, settings, &config.delivery, transport, Arc::clone(metrics));
     let sender = SenderPolicy::new(&config.sender.default)?;
     let journal = Journal::new(config.log.addresses);

@@ -101,11 +101,7 @@ impl Metrics {
         r.register("api_requests", "API requests by account and HTTP status", self.requests.clone());
         r.register("api_request_seconds", "Duration of API requests", self.request_seconds.clone());
         r.register("reply_seconds", "From the end of data to the final reply", self.reply_seconds.clone());
-        r.register(
-            "account_ready",
-            "1 while the account takes mail, 0 while its breaker is open",
-            self.accounts_ready.clone(),
-        );
+        r.register("account_ready", "0 while the account's breaker is open", self.accounts_ready.clone());
         r.register("in_flight_bytes", "Message octets held in memory now", self.in_flight_bytes.clone());
         r.register("losses", "Parts of mails left out under unsupported = degrade", self.losses.clone());
         r.register(

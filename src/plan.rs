@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
+
 use crate::address::Address;
-use crate::config::Fanout;
+use crate::config::{Fanout, Unsupported};
 use crate::envelope::Envelope;
 use crate::message::{Loss, Mailbox, Message};
 use crate::outcome::{Cause, Kind};
 use crate::provider::{Batch, Limits, Personalization};
+use crate::sender::SenderPolicy;
 
 /// Header fields that tell which program made the mail, and nothing that its reader misses. They go along where the API
 /// has a field for headers; where it has none, leaving them out is no loss, or hardly any mail could be sent at all.
@@ -24,6 +27,54 @@ const ABOUT_THE_SOFTWARE: &[&str] = &[
     "content-language",
     "accept-language",
 ];
+
+/// Header fields by which a mail asks something of an API. They are not for readers, and some list recipients
+/// (X-SMTPAPI's `to`): no API gets them as they are, and until they are understood they are losses.
+const CONTROLS: &[&str] = &[
+    "x-smtpapi",
+    "x-msys-api",
+    "x-mc-",
+    "x-mailgun-",
+    "x-pm-",
+    "x-mj-",
+    "x-mailjet-",
+    "x-mailin-",
+    "x-ses-",
+    "x-mt-",
+    "x-sidepost-",
+    "resend-idempotency-key",
+];
+
+/// What an account asks of planning.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// What a call can carry.
+    pub limits: &'a Limits,
+    /// How recipients are spread over calls.
+    pub fanout: Fanout,
+    /// What is done about losses.
+    pub unsupported: Unsupported,
+}
+
+/// From the mail to the message and the requests to make: parse, sender, plan, losses.
+///
+/// # Errors
+/// `BadContent` for MIME beyond reading, `BadSender` without any From, `Unsupported` for losses under `refuse`.
+pub fn prepare(
+    raw: Bytes,
+    envelope: &Envelope,
+    sender: &SenderPolicy,
+    terms: Terms<'_>,
+) -> Result<(Message, Plan), Cause> {
+    let mut message = Message::parse(raw).map_err(|e| Cause::new(Kind::BadContent, e.to_string()))?;
+    sender.apply(&mut message, envelope.reverse_path.as_ref())?;
+    let plan = plan(envelope, &message, terms.limits, terms.fanout);
+    match (plan.losses.is_empty(), terms.unsupported) {
+        (true, _) => Ok((message, plan)),
+        (false, Unsupported::Refuse) => Err(refusal(&plan.losses, terms.limits)),
+        (false, Unsupported::Degrade) => Ok((degraded(message, terms.limits), plan)),
+    }
+}
 
 /// How the recipients of one transaction are spread over requests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -139,14 +190,10 @@ fn losses(envelope: &Envelope, message: &Message, limits: &Limits, together: boo
         let empty = message.attachments.iter().filter(|a| a.content.base64_len() == 0);
         empty.for_each(|a| lose(format!("attachment \"{}\" (it is empty)", a.filename)));
     }
-    if !limits.headers {
-        let mut named = HashSet::new();
-        let fields = message.headers.iter().filter(|(name, _)| {
-            let name = name.to_ascii_lowercase();
-            !ABOUT_THE_SOFTWARE.contains(&name.as_str()) && named.insert(name)
-        });
-        fields.for_each(|(name, _)| lose(format!("header {name}")));
-    }
+    let mut named = HashSet::new();
+    let fields =
+        message.headers.iter().filter(|(name, _)| is_lost(name, limits) && named.insert(name.to_ascii_lowercase()));
+    fields.for_each(|(name, _)| lose(format!("header {name}")));
     if message.reply_to.len() > limits.reply_to {
         lose(format!("{} Reply-To addresses (at most {})", message.reply_to.len(), limits.reply_to));
     }
@@ -157,8 +204,18 @@ fn losses(envelope: &Envelope, message: &Message, limits: &Limits, together: boo
     losses
 }
 
+/// Whether a header field that matters cannot go along.
+fn is_lost(name: &str, limits: &Limits) -> bool {
+    is_control(name) || !(limits.headers || ABOUT_THE_SOFTWARE.contains(&name.to_ascii_lowercase().as_str()))
+}
+
+fn is_control(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    CONTROLS.iter().any(|control| if control.ends_with('-') { name.starts_with(control) } else { name == *control })
+}
+
 /// The refusal that names every loss (`unsupported = "refuse"`).
-pub fn refusal(losses: &[Loss], limits: &Limits) -> Cause {
+fn refusal(losses: &[Loss], limits: &Limits) -> Cause {
     let what: Vec<&str> = losses.iter().map(|loss| loss.what.as_str()).collect();
     Cause::new(
         Kind::Unsupported,
@@ -167,12 +224,10 @@ pub fn refusal(losses: &[Loss], limits: &Limits) -> Cause {
 }
 
 /// The message without what the API has no field for (`unsupported = "degrade"`).
-pub fn degraded(mut message: Message, limits: &Limits) -> Message {
+fn degraded(mut message: Message, limits: &Limits) -> Message {
     message.attachments.retain(|a| a.content.base64_len() > 0);
     message.attachments.truncate(limits.attachments);
     message.reply_to.truncate(limits.reply_to);
-    if !limits.headers {
-        message.headers.clear();
-    }
+    message.headers.retain(|(name, _)| limits.headers && !is_control(name));
     message
 }

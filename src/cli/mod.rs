@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::address::Address;
 use crate::config::layers::{Layers, Loaded, Problem};
 
 /// Exit code for a wrong command line (sysexits.h EX_USAGE).
@@ -91,6 +92,11 @@ impl ConfigArgs {
     fn load(&self) -> Result<Loaded, Failure> {
         Layers::of_process(self.config.clone(), self.set.clone()).load().map_err(|problems| Failure::config(&problems))
     }
+}
+
+/// A mail address as an argument.
+fn address(text: &str) -> Result<Address, String> {
+    Address::parse(text).map_err(|e| e.to_string())
 }
 
 /// Parses the command line, runs the command, and says the exit code.

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::{Failure, REFUSED, USAGE};
 use crate::address::Address;
 use crate::config::layers::default_account;
-use crate::config::{Provider as Settings, ProviderKind, Unsupported};
+use crate::config::{ProviderKind, Unsupported};
 use crate::envelope::Envelope;
 use crate::message::Message;
 use crate::outcome::{Cause, Kind, Row, TABLE};
-use crate::plan::{Plan, degraded, plan, refusal, role_of};
+use crate::plan::{Plan, Terms, prepare, role_of};
 use crate::provider::{self, Request};
 use crate::sender::SenderPolicy;
 
@@ -25,10 +25,10 @@ pub struct Render {
     #[arg(value_name = "FILE.eml")]
     file: PathBuf,
     /// The envelope's sender (MAIL FROM) [default: the address in From]
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = super::address)]
     from: Option<Address>,
     /// An envelope recipient (RCPT TO); several are allowed [default: the addresses in To and Cc]
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = super::address)]
     rcpt: Vec<Address>,
     /// For which API
     #[arg(long, value_name = "KIND", default_value = "scaisend", value_parser = kind)]
@@ -49,10 +49,6 @@ struct Rendered {
     plan: Plan,
     requests: Vec<Request>,
     recipients: Vec<(Address, &'static str, usize)>,
-}
-
-fn address(text: &str) -> Result<Address, String> {
-    Address::parse(text).map_err(|e| e.to_string())
 }
 
 pub(super) fn kind(text: &str) -> Result<ProviderKind, String> {
@@ -110,32 +106,22 @@ impl Render {
     }
 
     fn render(&self, raw: Bytes) -> Result<Result<Rendered, Cause>, Failure> {
-        let settings = default_account(self.provider);
-        let mut message = match Message::parse(raw) {
-            Ok(message) => message,
-            Err(error) => return Ok(Err(Cause::new(Kind::BadContent, error.to_string()))),
-        };
-        let envelope = self.envelope(&message)?;
         let sender = SenderPolicy::new(&self.default_from).map_err(|e| Failure::new(e).with_code(USAGE))?;
-        if let Err(cause) = sender.apply(&mut message, envelope.reverse_path.as_ref()) {
-            return Ok(Err(cause));
-        }
-        Ok(self.requests(message, &envelope, &settings))
+        // Whom the headers name; a mail that cannot be read is refused below, whoever would get it.
+        let shown = Message::parse(raw.clone()).unwrap_or_default();
+        let envelope = self.envelope(&shown)?;
+        Ok(self.requests(raw, &envelope, &sender))
     }
 
-    fn requests(&self, mut message: Message, envelope: &Envelope, settings: &Settings) -> Result<Rendered, Cause> {
-        let provider = provider::build(settings);
+    fn requests(&self, raw: Bytes, envelope: &Envelope, sender: &SenderPolicy) -> Result<Rendered, Cause> {
+        let settings = default_account(self.provider);
+        let provider = provider::build(&settings);
         let limits = provider.limits();
-        let plan = plan(envelope, &message, &limits, settings.fanout);
-        if !plan.losses.is_empty() {
-            if self.unsupported == Unsupported::Refuse {
-                return Err(refusal(&plan.losses, &limits));
-            }
-            message = degraded(message, &limits);
-        }
+        let terms = Terms { limits: &limits, fanout: settings.fanout, unsupported: self.unsupported };
+        let (message, plan) = prepare(raw, envelope, sender, terms)?;
         let mut rendered = Rendered { requests: Vec::new(), recipients: Vec::new(), plan };
         for (number, batch) in rendered.plan.batches.iter().enumerate() {
-            rendered.requests.push(provider.render(&message, batch)?);
+            rendered.requests.push(provider.request(&message, batch)?);
             for recipient in batch.recipients() {
                 rendered.recipients.push((recipient.clone(), role_of(recipient, &message).0.name(), number));
             }

@@ -20,10 +20,10 @@ pub struct Send {
     #[command(flatten)]
     config: ConfigArgs,
     /// Recipient; several are allowed
-    #[arg(long, required = true, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, required = true, value_name = "ADDRESS", value_parser = super::address)]
     to: Vec<Address>,
     /// Sender
-    #[arg(long, default_value = "sidepost@example.com", value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, default_value = "sidepost@example.com", value_name = "ADDRESS", value_parser = super::address)]
     from: Address,
     /// Subject
     #[arg(long, default_value = "Test mail from sidepost")]
@@ -34,10 +34,6 @@ pub struct Send {
     /// The relay [default: the first of smtp.listen]
     #[arg(long, value_name = "HOST:PORT")]
     server: Option<String>,
-}
-
-fn address(text: &str) -> Result<Address, String> {
-    Address::parse(text).map_err(|e| e.to_string())
 }
 
 impl Send {

@@ -1,7 +1,9 @@
 //! Where configuration values come from: defaults, file, environment, flags; and every mistake with its source.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use figment::providers::{Format, Toml};
@@ -65,7 +67,9 @@ impl fmt::Display for Problem {
 impl Layers {
     /// The layers of this process: its environment, and the file that is named or lies at its usual place.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<String>) -> Self {
-        let environment: Vec<(String, String)> = std::env::vars().collect();
+        // A variable that is not UTF-8 is nobody's setting of ours.
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let environment: Vec<(String, String)> = std::env::vars_os().filter_map(text).collect();
         let named =
             || environment.iter().find(|(name, _)| name == "SIDEPOST_CONFIG").map(|(_, path)| PathBuf::from(path));
         let usual = || Some(PathBuf::from(SYSTEM_FILE)).filter(|path| path.exists());
@@ -87,10 +91,14 @@ impl Layers {
             }
         };
         inherit_provider_defaults(&mut tree);
-        read_secret_files(&mut tree, &mut problems);
+        read_files(&mut tree, &figment, &mut problems);
         let config = decode(&mut tree, &mut problems);
         if let Some(config) = &config {
-            problems.extend(rules::check(config));
+            // Where a default stands in for a wrong value, a rule that it breaks is no second mistake.
+            let broken = rules::check(config);
+            let known = |rule: &Problem| problems.iter().any(|problem| problem.key.starts_with(&rule.key));
+            let new: Vec<Problem> = broken.into_iter().filter(|rule| !known(rule)).collect();
+            problems.extend(new);
         }
         for problem in problems.iter_mut().filter(|p| p.origin.is_empty()) {
             problem.origin = origin(&figment, &problem.key).unwrap_or_default();
@@ -117,6 +125,7 @@ impl Layers {
         for (path, value, origin) in settings {
             figment = figment.merge(One::new(&path, value, origin, &defaults));
         }
+        problems.extend(self.environment.iter().filter_map(|(name, _)| slip(name, &defaults)));
         for flag in &self.flags {
             match flag.split_once('=') {
                 Some((path, value)) => {
@@ -138,16 +147,21 @@ impl Layers {
         };
         let providers: Dict = figment.extract_inner("providers").unwrap_or_default();
         for (kind, prefix) in [(ProviderKind::NexusProMail, "NEXUSPROMAIL"), (ProviderKind::ScaiSend, "SCAISEND")] {
-            let Some((key, key_origin)) = variable(&format!("{prefix}_API_KEY")) else { continue };
+            let (key, file) = (variable(&format!("{prefix}_API_KEY")), variable(&format!("{prefix}_API_KEY_FILE")));
+            let Some((field, (key, key_origin))) = key.map(|k| ("api_key", k)).or(file.map(|f| ("api_key_file", f)))
+            else {
+                continue;
+            };
             let mut names = accounts_without_key(&providers, kind);
             if providers.is_empty() {
                 names.push(kind.name().to_owned());
             }
             for name in names {
-                figment =
-                    figment.merge(One::new(&format!("providers.{name}.api_key"), &key, key_origin.clone(), defaults));
-                if let Some((url, origin)) = variable(&format!("{prefix}_API_URL")) {
-                    figment = figment.merge(One::new(&format!("providers.{name}.base_url"), &url, origin, defaults));
+                let path = |field: &str| format!("providers.{name}.{field}");
+                figment = figment.merge(One::new(&path(field), &key, key_origin.clone(), defaults));
+                let has_url = figment.find_value(&path("base_url")).is_ok();
+                if let (false, Some((url, origin))) = (has_url, variable(&format!("{prefix}_API_URL"))) {
+                    figment = figment.merge(One::new(&path("base_url"), &url, origin, defaults));
                 }
             }
         }
@@ -158,6 +172,17 @@ impl Layers {
         }
         figment
     }
+}
+
+/// A variable that spells a key with one underscore where two belong. (Others that begin alike are left alone: Kubernetes
+/// makes some for a service called sidepost.)
+fn slip(name: &str, defaults: &Json) -> Option<Problem> {
+    let rest = name.strip_prefix(PREFIX).filter(|rest| !rest.contains("__"))?.to_ascii_lowercase();
+    let mut known = Vec::new();
+    leaves(defaults, "", &mut known);
+    let (key, _) = known.into_iter().find(|(key, _)| key.replace('.', "_") == rest)?;
+    let right = format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__"));
+    Some(Problem::new(name, format!("unknown variable; did you mean {right}?")))
 }
 
 /// The accounts of a kind that name no key themselves.
@@ -263,25 +288,53 @@ fn inherit_provider_defaults(tree: &mut Json) {
     }
 }
 
-/// `api_key_file` becomes `api_key`: the first line of the file.
-fn read_secret_files(tree: &mut Json, problems: &mut Vec<Problem>) {
+/// `api_key_file` becomes `api_key`, and `ca_file` is looked at: nothing is found missing later. Of a key and a key file
+/// the one from the higher layer counts; both from one place are a mistake.
+fn read_files(tree: &mut Json, figment: &Figment, problems: &mut Vec<Problem>) {
     for (name, account) in accounts(tree) {
-        let Some(Json::String(path)) = account.remove("api_key_file") else { continue };
-        let key = format!("providers.{name}.api_key_file");
-        if account.contains_key("api_key") {
-            problems.push(Problem::new(key, "api_key is given as well; remove one of them"));
+        let key = |field: &str| format!("providers.{name}.{field}");
+        if let Some(Json::String(path)) = account.get("ca_file").filter(|path| *path != "")
+            && let Err(error) = read_small(path)
+        {
+            problems.push(Problem::new(key("ca_file"), format!("{path} cannot be read: {error}")));
+        }
+        let Some(file) = account.get("api_key_file").cloned() else { continue };
+        let layer = |field: &str| figment.find_metadata(&key(field)).map(layer_of);
+        let both = account.contains_key("api_key");
+        if both && layer("api_key") == layer("api_key_file") {
+            problems.push(Problem::new(key("api_key_file"), "api_key is given as well; remove one of them"));
+        }
+        account.remove("api_key_file");
+        if both && layer("api_key") >= layer("api_key_file") {
             continue;
         }
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                account.insert("api_key".into(), text.trim().into());
-            }
-            Err(error) => {
-                problems.push(Problem::new(key, format!("{path} cannot be read: {error}")));
-                // Stands in for the key, so that its absence is not reported as a second mistake.
-                account.insert("api_key".into(), "unread".into());
-            }
-        }
+        let read = match &file {
+            Json::String(path) => read_small(path).map_err(|error| format!("{path} cannot be read: {error}")),
+            _ => Err("must be the path of a file, in quotes".to_owned()),
+        };
+        // A key that could not be read has something in its place, so that its absence is not a second mistake.
+        let secret = read.unwrap_or_else(|message| {
+            problems.push(Problem::new(key("api_key_file"), message));
+            "unread".to_owned()
+        });
+        account.insert("api_key".into(), secret.trim().into());
+    }
+}
+
+/// Files that hold a key or certificates are small; a device or a log given by mistake is not read to its end.
+fn read_small(path: &str) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(1 << 20).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The height of the layer that a value came from.
+fn layer_of(metadata: &Metadata) -> u8 {
+    match (&metadata.source, metadata.name.as_ref()) {
+        (Some(_), _) => 1,
+        (None, name) if name.starts_with("environment") => 2,
+        (None, name) if name.starts_with("--set") => 3,
+        _ => 0,
     }
 }
 
@@ -344,6 +397,9 @@ fn parent(path: &str) -> &str {
 fn explain(path: &str, error: &serde_json::Error, default: Option<&Json>) -> String {
     if path.ends_with("api_key") {
         return "the key must be a text in quotes".to_owned();
+    }
+    if path.starts_with("providers") && path.split('.').count() <= 2 {
+        return "an account is a section: [providers.NAME] with kind and api_key_file".to_owned();
     }
     match default {
         Some(default) => format!("{error}; the default is {default}"),

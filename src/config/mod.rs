@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::secret::Secret;
-use values::{Listen, Rate, Size, duration};
+use values::{Listen, Network, Rate, Size, duration};
 
 /// Everything. Only `app` and `cli` see it whole; a room gets its own section.
 #[derive(Debug, Clone, Deserialize)]
@@ -39,7 +38,7 @@ pub struct Smtp {
     /// The name in greeting and EHLO; empty in the file means the machine's.
     pub hostname: String,
     /// Networks that may relay without AUTH.
-    pub allow: Vec<IpNet>,
+    pub allow: Vec<Network>,
     /// Largest message in octets (SIZE, RFC 1870).
     pub max_message_size: Size,
     /// Most recipients of one transaction; the next one gets 452 4.5.3 (RFC 5321 §4.5.3.1.10).

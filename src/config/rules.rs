@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::layers::Problem;
 use super::values::Listen;
 use super::{Config, Fanout, Provider, ProviderKind};
+use crate::address::Address;
 use crate::sender::SenderPolicy;
 
 /// Every rule broken, with the fix.
@@ -27,7 +28,9 @@ fn relay_rules(config: &Config) -> Vec<Problem> {
     if smtp.listen.is_empty() {
         problems.push(Problem::new("smtp.listen", "no listener; give at least one, like \"smtp://127.0.0.1:2525\""));
     }
-    for net in smtp.allow.iter().filter(|net| is_internet(net)) {
+    problems.extend(limits(config));
+    problems.extend(shared_addresses(config));
+    for net in smtp.allow.iter().map(|network| network.0).filter(is_internet) {
         problems.push(Problem::new(
             "smtp.allow",
             format!("{net} is most of the internet: this would be an open relay; list your clients' networks, like \"10.0.0.0/8\""),
@@ -36,17 +39,47 @@ fn relay_rules(config: &Config) -> Vec<Problem> {
     let Some(exposed) = smtp.listen.iter().map(|Listen::Smtp(address)| address).find(|a| !a.ip().is_loopback()) else {
         return problems;
     };
-    if smtp.allow.iter().all(|net| net.network().is_loopback()) {
+    if smtp.allow.iter().all(|network| network.0.network().is_loopback()) {
         problems.push(Problem::new(
             "smtp.listen",
             format!("{exposed} can be reached from outside, but smtp.allow admits loopback only; add the networks of your clients to smtp.allow, like \"10.0.0.0/8\", or listen on 127.0.0.1"),
         ));
     }
-    if smtp.max_recipients == 0 || smtp.max_connections == 0 || smtp.max_connections_per_client == 0 {
-        problems.push(Problem::new(
-            "smtp",
-            "max_recipients, max_connections and max_connections_per_client must be at least 1",
-        ));
+    problems
+}
+
+/// Numbers that would let nothing pass, or that no machine can keep.
+fn limits(config: &Config) -> Vec<Problem> {
+    let (smtp, delivery) = (&config.smtp, &config.delivery);
+    let mut problems = Vec::new();
+    for (key, value) in [
+        ("smtp.max_recipients", smtp.max_recipients),
+        ("smtp.max_connections", smtp.max_connections),
+        ("smtp.max_connections_per_client", smtp.max_connections_per_client),
+    ] {
+        if !(1..=1_000_000).contains(&value) {
+            problems.push(Problem::new(key, "must be at least 1 and at most 1000000"));
+        }
+    }
+    if delivery.max_in_flight_bytes < smtp.max_message_size {
+        problems
+            .push(Problem::new("delivery.max_in_flight_bytes", "must hold at least one mail of smtp.max_message_size"));
+    }
+    if !smtp.hostname.is_empty() && Address::parse(&format!("x@{}", smtp.hostname)).is_err() {
+        problems.push(Problem::new("smtp.hostname", "is not a host name like \"relay.example.com\""));
+    }
+    problems
+}
+
+/// Two listeners cannot have one address; port 0 is a new one each time.
+fn shared_addresses(config: &Config) -> Vec<Problem> {
+    let mut taken = vec![config.web.listen];
+    let mut problems = Vec::new();
+    for Listen::Smtp(address) in &config.smtp.listen {
+        if address.port() != 0 && taken.contains(address) {
+            problems.push(Problem::new("smtp.listen", format!("{address} is listened on twice (web.listen counts)")));
+        }
+        taken.push(*address);
     }
     problems
 }
@@ -117,8 +150,11 @@ fn rules_of_account(name: &str, account: &Provider) -> Vec<Problem> {
         }
         Some(_) => {}
     }
-    if account.burst == 0 || account.max_in_flight == 0 {
-        wrong("burst", "burst and max_in_flight must be at least 1".to_owned());
+    if account.burst == 0 {
+        wrong("burst", "must be at least 1".to_owned());
+    }
+    if !(1..=100_000).contains(&account.max_in_flight) {
+        wrong("max_in_flight", "must be at least 1 and at most 100000".to_owned());
     }
     if account.kind == ProviderKind::NexusProMail && account.fanout == Fanout::Single {
         wrong("fanout", "NexusProMail takes one recipient a call; use \"auto\"".to_owned());
@@ -134,8 +170,15 @@ fn check_url(url: &str) -> Result<(), String> {
     if url.is_empty() {
         return Ok(());
     }
-    let uri: http::Uri = url.parse().map_err(|_| format!("{url:?} is not a URL like \"https://api.example.com\""))?;
+    let uri: http::Uri = url.parse().map_err(|_| "is not a URL like \"https://api.example.com\"".to_owned())?;
     let host = uri.host().unwrap_or_default();
+    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    if authority.contains('@') || uri.query().is_some() || url.contains('#') {
+        return Err("must not hold a user, a query or a fragment; keys go into api_key_file".to_owned());
+    }
+    if authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']') && port.parse::<u16>().is_err()) {
+        return Err("the port is not a number up to 65535".to_owned());
+    }
     let loopback = host == "localhost"
         || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
         || host.parse::<SocketAddr>().is_ok_and(|a| a.ip().is_loopback());
@@ -146,6 +189,6 @@ fn check_url(url: &str) -> Result<(), String> {
             Err("http:// would send the key in the clear; use https:// (http:// is for loopback addresses only)"
                 .to_owned())
         }
-        _ => Err(format!("{url:?} is not a URL like \"https://api.example.com\"")),
+        _ => Err("is not a URL like \"https://api.example.com\"".to_owned()),
     }
 }

@@ -1,11 +1,12 @@
 //! Values in words: `"25s"`, `"20MiB"`, `"50/s"`, `"smtp://127.0.0.1:2525"`.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 /// A number of octets, written `"20MiB"`.
@@ -95,6 +96,19 @@ impl fmt::Display for Listen {
     }
 }
 
+/// A network `"10.0.0.0/8"`, or one address, which is a network of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network(pub IpNet);
+
+impl FromStr for Network {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let alone = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        let net = text.parse().ok().or_else(alone);
+        net.map(Self).ok_or_else(|| format!("{text:?} is not a network like \"10.0.0.0/8\" or an address"))
+    }
+}
+
 macro_rules! deserialize_from_str {
     ($($type:ty),*) => {$(
         impl<'de> Deserialize<'de> for $type {
@@ -104,22 +118,25 @@ macro_rules! deserialize_from_str {
         }
     )*};
 }
-deserialize_from_str!(Size, Rate, Listen);
+deserialize_from_str!(Size, Rate, Listen, Network);
 
 /// `#[serde(with = "duration")]`: `"25s"`, `"1m 30s"`, `"250ms"`.
 pub mod duration {
     use super::{Deserialize, Deserializer, Duration};
 
+    /// Longer than anything here is meant to last.
+    const LONGEST: Duration = Duration::from_hours(24);
+
     /// Reads a duration in words.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let wrong = || serde::de::Error::custom(format!("{text:?} is not a duration like \"25s\" or \"5m\""));
         match humantime::parse_duration(&text) {
             Ok(duration) if duration.is_zero() => {
                 Err(serde::de::Error::custom("a duration of 0 leaves no time at all"))
             }
+            Ok(duration) if duration > LONGEST => Err(serde::de::Error::custom("more than a day must be a slip")),
             Ok(duration) => Ok(duration),
-            Err(_) => Err(wrong()),
+            Err(_) => Err(serde::de::Error::custom(format!("{text:?} is not a duration like \"25s\" or \"5m\""))),
         }
     }
 }

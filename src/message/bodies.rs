@@ -173,11 +173,16 @@ impl Message {
             if !joined.is_empty() && !joined.ends_with('\n') {
                 joined.push('\n');
             }
-            joined.push_str(&match (wanted, kind) {
-                (Kind::Html, Kind::Text) => escape(&text),
+            let text = match (wanted, kind) {
+                (Kind::Html, Kind::Text) => html_from_text(&text),
                 (Kind::Text, Kind::Html) => html_to_text(&text),
                 _ => text,
-            });
+            };
+            if joined.is_empty() {
+                joined = text;
+            } else {
+                joined.push_str(&text);
+            }
         }
         Some(joined)
     }
@@ -191,23 +196,39 @@ impl Message {
         let label = charset.map(parameter::Parameter::first_token_or_quoted);
         let text = words::decode(label.as_deref(), &octets);
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        // Lone CRs are line ends, too: of old Macs.
-        text.replace("\r\n", "\n").replace('\r', "\n").replace('\0', "")
+        with_lf(text)
     }
 }
 
-/// Plain text as HTML.
-fn escape(text: &str) -> String {
-    let mut out = String::from("<div>");
-    for c in text.trim_end().chars() {
+/// Lines that end with LF, and no NUL. A lone CR is a line end, too: of old Macs.
+fn with_lf(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memchr::memchr2(b'\r', 0, rest.as_bytes()) {
+        let (line, tail) = rest.split_at(at);
+        out.push_str(line);
+        rest = tail.get(1..).unwrap_or_default();
+        if tail.starts_with('\r') && !rest.starts_with('\n') {
+            out.push('\n');
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Plain text as HTML that looks like it: escaped, with its line ends and columns kept.
+pub fn html_from_text(text: &str) -> String {
+    let text = text.trim_end();
+    let mut out = String::with_capacity(text.len() + text.len() / 8 + 80);
+    out.push_str("<pre style=\"white-space: pre-wrap; font-family: inherit\">");
+    for c in text.chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
-            '\n' => out.push_str("<br>\n"),
             _ => out.push(c),
         }
     }
-    out.push_str("</div>\n");
+    out.push_str("</pre>\n");
     out
 }

@@ -9,6 +9,7 @@ mod words;
 
 use bytes::Bytes;
 
+pub use self::bodies::html_from_text;
 pub use self::content::{Base64Chunks, Content, TransferEncoding};
 use crate::address::Address;
 use crate::mime::{self, Part, parameter};

@@ -36,7 +36,9 @@ pub fn cause(kind: Kind, response: &Response) -> Cause {
     if kind == Kind::Misconfigured && detail.is_empty() {
         detail.push_str("check base_url and send_path");
     }
-    Cause::new(kind, detail).with_status(response.status).with_retry_after(retry_after(response))
+    // A pause asked for with a permanent refusal (413, RFC 9110 §15.5.14) is about this mail, not about the account.
+    let pause = if kind.row().code < 500 { retry_after(response) } else { None };
+    Cause::new(kind, detail).with_status(response.status).with_retry_after(pause)
 }
 
 /// The same outcome for every recipient of the batch.
@@ -66,13 +68,12 @@ pub fn error_text(body: &[u8]) -> Option<String> {
     }
 }
 
-/// The field that the first error of the `errors` shape, or of the `detail` list, is about.
-pub fn error_field(body: &[u8]) -> Option<String> {
-    let json: Value = serde_json::from_slice(body).ok()?;
-    match first_error(&json) {
-        Some(error) => error.get("field")?.as_str().map(str::to_owned),
-        None => Some(path_of(json.get("detail")?.as_array()?.first()?.get("loc")?)),
-    }
+/// The fields that the errors of the `errors` shape, or of the `detail` list, are about, in their order.
+pub fn error_fields(body: &[u8]) -> Vec<String> {
+    let Ok(json) = serde_json::from_slice::<Value>(body) else { return Vec::new() };
+    let list = |key: &str| json.get(key).and_then(Value::as_array).into_iter().flatten();
+    let named = list("errors").filter_map(|error| error.get("field")?.as_str().map(str::to_owned));
+    named.chain(list("detail").filter_map(|item| item.get("loc").map(path_of))).collect()
 }
 
 /// The `error` code of the NexusProMail shape, in lower case.
@@ -121,11 +122,13 @@ pub enum Success {
     Foreign,
 }
 
-/// Reads the body of a 2xx.
+/// Reads the body of a 2xx. One that broke off counts as bare only if what there is looks like the API's JSON: a portal's
+/// page may break off as well, or be longer than anybody reads.
 pub fn success_body(response: &Response) -> Success {
-    match serde_json::from_slice::<Value>(&response.body) {
+    let body = response.body.trim_ascii();
+    match serde_json::from_slice::<Value>(body) {
         Ok(json) if json.is_object() => Success::Json(json),
-        _ if response.body.trim_ascii().is_empty() || !response.complete => Success::Bare,
+        _ if body.is_empty() || (!response.complete && body.starts_with(b"{")) => Success::Bare,
         _ => Success::Foreign,
     }
 }

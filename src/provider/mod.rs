@@ -4,6 +4,7 @@ pub mod answer;
 pub mod nexuspromail;
 pub mod sendgrid;
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use http::{HeaderMap, Method};
 use crate::address::Address;
 use crate::config::{Provider as Settings, ProviderKind};
 use crate::message::{Attachment, Content, Mailbox, Message};
-use crate::outcome::{Cause, Outcome};
+use crate::outcome::{Cause, Kind, Outcome};
 
 /// One API, as an account uses it.
 pub trait Provider: Send + Sync {
@@ -24,6 +25,21 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// A cause when the API's schema has no place for what the message needs.
     fn render(&self, message: &Message, batch: &Batch) -> Result<Request, Cause>;
+
+    /// [`Provider::render`], held to the API's size limit.
+    ///
+    /// # Errors
+    /// As `render`, and `TooLarge`.
+    fn request(&self, message: &Message, batch: &Batch) -> Result<Request, Cause> {
+        let (request, limits) = (self.render(message, batch)?, self.limits());
+        let octets = request.body.len();
+        if octets > limits.body {
+            let (have, most) = (octets.div_ceil(1 << 20), limits.body >> 20);
+            let detail = format!("the request would have {have} MiB, {} takes {most} MiB", limits.vendor);
+            return Err(Cause::new(Kind::TooLarge, detail));
+        }
+        Ok(request)
+    }
 
     /// What the answer means for each recipient of the batch, in the order of [`Batch::recipients`].
     fn classify(&self, batch: &Batch, response: &Response) -> Vec<Outcome>;
@@ -238,10 +254,20 @@ impl Segment {
     }
 }
 
-/// Serializes one of our own payload types. They hold strings, numbers and lists only, so it cannot fail; should it ever,
-/// the API gets an empty object and refuses it.
-fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec())
+/// Serializes one of our own payload types into a buffer of about the right size. They hold strings, numbers and lists
+/// only, so it cannot fail; should it ever, the API gets an empty object and refuses it.
+fn to_json<T: serde::Serialize>(value: &T, about: usize) -> Vec<u8> {
+    let mut json = Vec::with_capacity(about);
+    match serde_json::to_writer(&mut json, value) {
+        Ok(()) => json,
+        Err(_) => b"{}".to_vec(),
+    }
+}
+
+/// About how long the payload of a message gets, attachments apart.
+fn about_len(message: &Message) -> usize {
+    let bodies = [&message.text, &message.html].into_iter().flatten().map(String::len).sum::<usize>();
+    bodies + bodies / 16 + 1024
 }
 
 /// An HTTP answer, as far as it was read.
@@ -264,12 +290,12 @@ pub struct Response {
 struct JsonMailbox<'a> {
     email: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
+    name: Option<Cow<'a, str>>,
 }
 
 impl<'a> From<&'a Mailbox> for JsonMailbox<'a> {
     fn from(mailbox: &'a Mailbox) -> Self {
-        Self { email: mailbox.address.as_str(), name: mailbox.name.as_deref() }
+        Self { email: mailbox.address.as_str(), name: mailbox.name.as_deref().map(Cow::Borrowed) }
     }
 }
 
@@ -285,9 +311,10 @@ fn body_of(body: Option<&String>) -> Option<&str> {
     body.map(String::as_str).filter(|text| !text.is_empty())
 }
 
-/// The first From. Planning has seen to it that there is one; a mail without is refused before.
+/// The first From; the APIs take one. The sender policy has seen to it that there is one.
 fn from_of(message: &Message) -> Result<&Mailbox, Cause> {
-    message.from.first().ok_or_else(|| {
-        Cause::new(crate::outcome::Kind::BadSender, "the mail has no From address and no default is set")
-    })
+    message
+        .from
+        .first()
+        .ok_or_else(|| Cause::new(Kind::BadSender, "the mail has no From address and no default is set"))
 }

@@ -6,8 +6,10 @@ use http::Method;
 use serde::Serialize;
 
 use super::answer::{self, Success, cause, error_code, for_all, kind_of_status, success_body};
-use super::{Batch, JsonMailbox, Limits, Payload, Provider, Request, Response, body_of, from_of, subject_of, to_json};
-use crate::message::Message;
+use super::{
+    Batch, JsonMailbox, Limits, Payload, Provider, Request, Response, about_len, body_of, from_of, subject_of, to_json,
+};
+use crate::message::{Message, html_from_text};
 use crate::outcome::{Cause, Kind, Outcome};
 
 /// The pause when a 429 names none (the vendor's own sample: 60 s).
@@ -78,7 +80,7 @@ impl Provider for NexusProMail {
             method: Method::POST,
             url: self.url.clone(),
             headers: Vec::new(),
-            body: Payload::json(to_json(&body)),
+            body: Payload::json(to_json(&body, about_len(message))),
         })
     }
 
@@ -93,51 +95,40 @@ fn outcome_of(response: &Response) -> Outcome {
         422 if error_code(&response.body).as_deref() == Some("suppressed") => {
             Outcome::from_cause(cause(Kind::Suppressed, response))
         }
-        422 if answer::error_text(&response.body).is_some_and(|t| t.to_ascii_lowercase().contains("to.email")) => {
-            Outcome::from_cause(cause(Kind::BadRecipient, response))
-        }
+        422 if is_about_recipient(response) => Outcome::from_cause(cause(Kind::BadRecipient, response)),
         429 => {
             let mut cause = cause(Kind::Throttled, response);
             cause.retry_after = cause.retry_after.or(Some(DEFAULT_RETRY_AFTER));
             Outcome::from_cause(cause)
         }
         404 | 405 => Outcome::from_cause(
-            Cause::new(Kind::Misconfigured, "no send call at this address; try send_path = \"/v1/api/send\"")
+            // The vendor's pages know two send paths.
+            Cause::new(Kind::Misconfigured, "no send call here; send_path is /v1/transactional/send or /v1/api/send")
                 .with_status(response.status),
         ),
         status => Outcome::from_cause(cause(kind_of_status(status), response)),
     }
 }
 
-/// A 2xx: the status is not the result where the body says otherwise.
-fn success(response: &Response) -> Outcome {
-    match success_body(response) {
-        Success::Json(json)
-            if json.get("error").is_some_and(|e| !e.is_null()) || json.get("success") == Some(&false.into()) =>
-        {
-            let suppressed = error_code(&response.body).as_deref() == Some("suppressed");
-            Outcome::from_cause(cause(if suppressed { Kind::Suppressed } else { Kind::BadContent }, response))
-        }
-        Success::Json(json) => {
-            Outcome::Accepted { id: json.get("message_id").and_then(|id| id.as_str()).map(str::to_owned) }
-        }
-        Success::Bare => Outcome::Accepted { id: None },
-        Success::Foreign => Outcome::from_cause(cause(Kind::Misconfigured, response)),
-    }
+/// Whether a validation error names `to.email`, and not `reply_to.email`.
+fn is_about_recipient(response: &Response) -> bool {
+    let words = answer::error_text(&response.body).unwrap_or_default();
+    words.split(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '_').any(|word| word == "to.email")
 }
 
-/// The text as HTML that looks like it: escaped, line ends kept.
-fn html_from_text(text: &str) -> String {
-    let mut html = String::with_capacity(text.len() + text.len() / 8 + 64);
-    html.push_str("<pre style=\"white-space: pre-wrap; font-family: inherit\">");
-    for c in text.chars() {
-        match c {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            c => html.push(c),
-        }
+/// A 2xx: the status is not the result where the body says otherwise. An id says that the mail was taken.
+fn success(response: &Response) -> Outcome {
+    let json = match success_body(response) {
+        Success::Bare => return Outcome::Accepted { id: None },
+        Success::Foreign => return Outcome::from_cause(cause(Kind::Misconfigured, response)),
+        Success::Json(json) => json,
+    };
+    let id = json.get("message_id").and_then(|id| id.as_str()).map(str::to_owned);
+    match error_code(&response.body).as_deref() {
+        _ if id.is_some() => Outcome::Accepted { id },
+        Some("suppressed") => Outcome::from_cause(cause(Kind::Suppressed, response)),
+        Some(error) if !error.is_empty() => Outcome::from_cause(cause(Kind::Unexpected, response)),
+        _ if json.get("success") == Some(&false.into()) => Outcome::from_cause(cause(Kind::Unexpected, response)),
+        _ => Outcome::Accepted { id: None },
     }
-    html.push_str("</pre>");
-    html
 }

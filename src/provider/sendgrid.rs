@@ -1,13 +1,17 @@
 //! The SendGrid v3 shape, `POST /v3/mail/send`: personalizations; dialects ScaiSend and SendGrid.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::answer::{Success, cause, error_field, error_text, for_all, kind_of_status, success_body};
-use super::{Batch, JsonMailbox, Limits, Payload, Provider, Request, Response, body_of, from_of, subject_of, to_json};
+use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
+use super::{
+    Batch, JsonMailbox, Limits, Payload, Provider, Request, Response, about_len, body_of, from_of, subject_of, to_json,
+};
+use crate::address::Address;
 use crate::message::{Attachment, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 
@@ -89,7 +93,10 @@ impl Provider for SendGrid {
             personalizations: batch
                 .personalizations
                 .iter()
-                .map(|group| JsonPersonalization { to: self.mailboxes(&group.to), cc: self.mailboxes(&group.cc) })
+                .map(|group| JsonPersonalization {
+                    to: mailboxes(self.dialect, &group.to),
+                    cc: mailboxes(self.dialect, &group.cc),
+                })
                 .collect(),
             from: from_of(message)?.into(),
             reply_to,
@@ -98,7 +105,9 @@ impl Provider for SendGrid {
             content: content_of(message),
             headers: headers_of(message),
         };
-        let body = Payload::with_attachments(to_json(&body), &message.attachments, |a| to_json(&describe(a)));
+        let body = Payload::with_attachments(to_json(&body, about_len(message)), &message.attachments, |a| {
+            to_json(&describe(a), 256)
+        });
         Ok(Request { method: Method::POST, url: self.url.clone(), headers: Vec::new(), body })
     }
 
@@ -112,17 +121,16 @@ impl Provider for SendGrid {
     }
 }
 
-impl SendGrid {
-    /// SendGrid refuses `;` and `,` in the names of recipients; a name is decoration, so they become blanks.
-    fn mailboxes<'a>(&self, list: &'a [Mailbox]) -> Vec<JsonMailbox<'a>> {
-        let mut mailboxes: Vec<JsonMailbox> = list.iter().map(JsonMailbox::from).collect();
-        if self.dialect == Dialect::SendGrid {
-            for mailbox in &mut mailboxes {
-                mailbox.name = mailbox.name.filter(|name| !name.contains([';', ',']));
-            }
+/// SendGrid refuses `;` and `,` in the names of recipients: they become blanks.
+fn mailboxes(dialect: Dialect, list: &[Mailbox]) -> Vec<JsonMailbox<'_>> {
+    let mut mailboxes: Vec<JsonMailbox> = list.iter().map(JsonMailbox::from).collect();
+    for name in mailboxes.iter_mut().filter_map(|m| m.name.as_mut()) {
+        if dialect == Dialect::SendGrid && name.contains([';', ',']) {
+            let words = name.split([';', ',', ' ']).filter(|w| !w.is_empty());
+            *name = Cow::Owned(words.collect::<Vec<_>>().join(" "));
         }
-        mailboxes
     }
+    mailboxes
 }
 
 /// 202: the ids, one a personalization, in the order of the request.
@@ -134,8 +142,8 @@ fn success(batch: &Batch, response: &Response) -> Vec<Outcome> {
         Success::Json(json) => json,
     };
     if json.get("errors").and_then(Value::as_array).is_some_and(|e| !e.is_empty()) {
-        // Whether the others were taken after all is not said, so nobody is sent to again.
-        return for_all(batch, &Outcome::from_cause(cause(refusal_kind(batch, response), response)));
+        // Who was taken and who was not, nobody says: the client decides.
+        return for_all(batch, &Outcome::from_cause(cause(Kind::Unexpected, response)));
     }
     let text = |id: Option<&Value>| id.and_then(Value::as_str).map(str::to_owned);
     let single = text(json.get("message_id")).or(header);
@@ -158,15 +166,16 @@ fn content_of(message: &Message) -> Vec<JsonContent<'_>> {
     content
 }
 
-/// The header fields as an object. A field that occurs more than once is joined by a comma, which is what RFC 9110-style
-/// lists and List-* fields mean; JSON has no repeated names.
+/// The header fields as an object, which has no repeated names: a field that occurs more than once is joined, lists of
+/// message ids by a blank (RFC 5322 §3.6.4), the rest by a comma.
 fn headers_of(message: &Message) -> BTreeMap<&str, String> {
     let mut headers: BTreeMap<&str, String> = BTreeMap::new();
-    for (name, value) in &message.headers {
+    for (name, value) in message.headers.iter().filter(|(_, value)| !value.is_empty()) {
         let known = headers.keys().find(|k| k.eq_ignore_ascii_case(name)).copied();
+        let ids = ["References", "In-Reply-To"].iter().any(|field| field.eq_ignore_ascii_case(name));
         let slot = headers.entry(known.unwrap_or(name)).or_default();
         if !slot.is_empty() {
-            slot.push_str(", ");
+            slot.push_str(if ids { " " } else { ", " });
         }
         slot.push_str(value);
     }
@@ -184,38 +193,45 @@ fn describe(attachment: &Attachment) -> JsonAttachment<'_> {
     }
 }
 
-/// 400 and 422: whose fault it is stands in the field's path. A refused recipient spoils the request for the others,
-/// which were not sent and can go without it.
+/// 400 and 422: whose fault it is stands in the fields' paths. Refused recipients spoil the request for the others, which
+/// were not sent and can go without them.
 fn refused_fields(batch: &Batch, response: &Response) -> Vec<Outcome> {
-    let refused = Outcome::from_cause(cause(refusal_kind(batch, response), response));
-    match guilty_recipient(batch, response) {
-        Some(guilty) if batch.len() > 1 => {
-            let spared = Cause::new(Kind::Unsent, "another recipient of the same request was refused")
-                .with_status(response.status);
-            let verdict = |n: usize| if n == guilty { refused.clone() } else { Outcome::from_cause(spared.clone()) };
-            (0..batch.len()).map(verdict).collect()
-        }
-        _ => for_all(batch, &refused),
-    }
-}
-
-/// Which sort of refusal: the recipient's, the sender's, or the content's.
-fn refusal_kind(batch: &Batch, response: &Response) -> Kind {
+    let fields = error_fields(&response.body);
     let words = error_text(&response.body).unwrap_or_default().to_ascii_lowercase();
-    if words.contains("suppress") {
+    let mut guilty: BTreeSet<usize> = fields.iter().filter_map(|field| place_of(batch, field)).collect();
+    guilty.extend(named_in(batch, &words));
+    // An address that nobody named is not told that it is suppressed.
+    let kind = if words.contains("suppress") && (!guilty.is_empty() || batch.len() == 1) {
         Kind::Suppressed
-    } else if error_field(&response.body).is_some_and(|field| field.starts_with("from")) {
+    } else if fields.first().is_some_and(|field| field.starts_with("from")) {
         Kind::BadSender
-    } else if guilty_recipient(batch, response).is_some() {
-        Kind::BadRecipient
-    } else {
+    } else if guilty.is_empty() {
         Kind::BadContent
+    } else {
+        Kind::BadRecipient
+    };
+    let refused = Outcome::from_cause(cause(kind, response));
+    if guilty.is_empty() {
+        return for_all(batch, &refused);
     }
+    let spared =
+        Cause::new(Kind::Unsent, "another recipient of the same request was refused").with_status(response.status);
+    let spared = Outcome::from_cause(spared);
+    (0..batch.len()).map(|n| if guilty.contains(&n) { refused.clone() } else { spared.clone() }).collect()
 }
 
-/// The place in [`Batch::recipients`] that the error's field, `personalizations.N.to.M.email`, points at.
-fn guilty_recipient(batch: &Batch, response: &Response) -> Option<usize> {
-    let field = error_field(&response.body)?.replace('[', ".").replace(']', "");
+/// The recipients that the API's words quote.
+fn named_in<'a>(batch: &'a Batch, words: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let quotes = |recipient: &Address| {
+        let address = recipient.as_str().to_ascii_lowercase();
+        words.split([' ', '<', '>', '"', '\'', ',', ';', ':', '(', ')']).any(|w| w.trim_end_matches('.') == address)
+    };
+    batch.recipients().enumerate().filter(move |(_, recipient)| quotes(recipient)).map(|(n, _)| n)
+}
+
+/// The place in [`Batch::recipients`] that `personalizations.N.to.M.email` points at.
+fn place_of(batch: &Batch, field: &str) -> Option<usize> {
+    let field = field.replace('[', ".").replace(']', "");
     let mut path = field.split('.');
     if path.next() != Some("personalizations") {
         return None;

@@ -18,6 +18,7 @@ use crate::config::{Ambiguous, Delivery, Fanout, Provider as Settings, Unsupport
 use crate::message::Message;
 use crate::metrics::{AccountLabel, Metrics, RequestLabel};
 use crate::outcome::{Cause, Kind, Outcome, Retry, Verdict};
+use crate::plan::Terms;
 use crate::provider::{self, Batch, Limits, Provider, Request};
 
 /// One account.
@@ -37,7 +38,7 @@ pub struct Account {
 }
 
 /// What became of one batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Delivered {
     /// One verdict for each recipient of the batch.
     pub verdicts: Vec<Verdict>,
@@ -92,14 +93,9 @@ impl Account {
         &self.limits
     }
 
-    /// How recipients are spread over calls.
-    pub fn fanout(&self) -> Fanout {
-        self.fanout
-    }
-
-    /// What is done about losses.
-    pub fn unsupported(&self) -> Unsupported {
-        self.unsupported
+    /// What planning has to keep to.
+    pub fn terms(&self) -> Terms<'_> {
+        Terms { limits: &self.limits, fanout: self.fanout, unsupported: self.unsupported }
     }
 
     /// Whether a mail that comes now can go before `deadline`, as far as breaker and hold-off know.
@@ -113,20 +109,23 @@ impl Account {
         }
     }
 
-    /// Why the account is not ready, if it is not.
-    pub fn trouble(&self) -> Option<Cause> {
-        self.breaker().trouble().cloned()
+    /// Why the account takes no mail that has to be done by `deadline`, if it takes none.
+    pub fn trouble(&self, deadline: Instant) -> Option<Cause> {
+        self.breaker().trouble(Instant::now().into_std(), self.start_by(deadline).into_std())
     }
 
     /// Sends one batch and repeats what may be repeated; returns before `deadline`.
     pub async fn deliver(&self, message: &Message, mut batch: Batch, deadline: Instant) -> Delivered {
         let start_by = self.start_by(deadline);
         let mut delivered = Delivered { verdicts: Vec::with_capacity(batch.len()), attempts: 0, status: None };
+        // A round in which the API only sorted recipients out is no failure, and each makes the batch smaller.
+        let mut failures = 0;
         loop {
             let outcomes = match self.attempt(message, &batch, start_by).await {
                 Attempt::Made(status, outcomes) => {
                     delivered.attempts += 1;
                     delivered.status = status;
+                    failures += u32::from(!outcomes.iter().any(is_unsent));
                     outcomes
                 }
                 Attempt::Blocked(cause) => {
@@ -135,11 +134,8 @@ impl Account {
                 }
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            let wait = outcomes
-                .iter()
-                .find(|o| is_open(o))
-                .and_then(Outcome::cause)
-                .and_then(|cause| self.retry.next(delivered.attempts, cause, left, fastrand::f64()));
+            let cause = outcomes.iter().filter(|o| is_open(o)).find_map(Outcome::cause);
+            let wait = cause.and_then(|cause| self.retry.next(failures, cause, left, fastrand::f64()));
             let Some(wait) = wait else {
                 delivered.verdicts.extend(verdicts(&batch, outcomes));
                 return delivered;
@@ -158,21 +154,19 @@ impl Account {
         deadline.checked_sub(self.retry.attempt_timeout).unwrap_or(deadline)
     }
 
+    /// Its turn first, the request then: what waits holds no rendered copy of the mail.
     async fn attempt(&self, message: &Message, batch: &Batch, start_by: Instant) -> Attempt {
-        let request = match self.provider.render(message, batch) {
-            Ok(request) if request.body.len() > self.limits.body => {
-                return Attempt::Blocked(self.too_large(request.body.len()));
-            }
-            Ok(request) => request,
-            Err(cause) => return Attempt::Blocked(cause),
-        };
         if let Err(cause) = self.wait_for_turn(start_by).await {
             return Attempt::Blocked(cause);
         }
         let Ok(Ok(_permit)) = timeout_at(start_by, self.in_flight.acquire()).await else {
             return Attempt::Blocked(Cause::new(Kind::Overloaded, "too many requests are under way (max_in_flight)"));
         };
-        if let Err(cause) = self.enter(start_by).await {
+        let request = match self.provider.request(message, batch) {
+            Ok(request) => request,
+            Err(cause) => return Attempt::Blocked(cause),
+        };
+        if let Err(cause) = self.pass_breaker(start_by, Breaker::enter).await {
             return Attempt::Blocked(cause);
         }
         let (status, outcomes) = self.exchange(&request, batch).await;
@@ -210,11 +204,9 @@ impl Account {
         }
     }
 
-    /// A token of the limiter; refused early where the breaker already knows better.
+    /// Waits a hold-off out, then for a token: in that order, or all that waited would go at one moment after the pause.
     async fn wait_for_turn(&self, start_by: Instant) -> Result<(), Cause> {
-        if let Pass::Never(cause) = self.breaker().look(Instant::now().into_std(), start_by.into_std()) {
-            return Err(cause);
-        }
+        self.pass_breaker(start_by, |breaker, now, by| breaker.look(now, by)).await?;
         let waited = self.limiter.acquire(start_by).await.map_err(|_| {
             Cause::new(Kind::Throttled, "the account's own rate limit leaves no room before the deadline")
         })?;
@@ -222,10 +214,14 @@ impl Account {
         Ok(())
     }
 
-    /// Through the breaker, after a hold-off that fits.
-    async fn enter(&self, start_by: Instant) -> Result<(), Cause> {
+    /// Waits until the breaker says now, if that is in time.
+    async fn pass_breaker(
+        &self,
+        start_by: Instant,
+        ask: impl Fn(&mut Breaker, std::time::Instant, std::time::Instant) -> Pass,
+    ) -> Result<(), Cause> {
         loop {
-            let pass = self.breaker().enter(Instant::now().into_std(), start_by.into_std());
+            let pass = ask(&mut self.breaker(), Instant::now().into_std(), start_by.into_std());
             match pass {
                 Pass::Now => return Ok(()),
                 Pass::At(when) => sleep_until(Instant::from_std(when)).await,
@@ -240,10 +236,9 @@ impl Account {
             None => self.breaker().answered(),
             Some(cause) => self.breaker().failed(cause, Instant::now().into_std()),
         };
-        let ready = self.metrics.accounts_ready.get_or_create(&AccountLabel { account: self.name.clone() }).clone();
         match (change, cause) {
             (Change::Opened, Some(cause)) => {
-                ready.set(0);
+                self.show_ready(0);
                 error!(
                     account = self.name,
                     cause = cause.kind.row().name,
@@ -254,19 +249,15 @@ impl Account {
                 );
             }
             (Change::Closed, _) => {
-                ready.set(1);
+                self.show_ready(1);
                 info!(account = self.name, "account takes mail again");
             }
             _ => {}
         }
     }
 
-    fn too_large(&self, octets: usize) -> Cause {
-        let (have, most) = (octets.div_ceil(1 << 20), self.limits.body >> 20);
-        Cause::new(
-            Kind::TooLarge,
-            format!("the request would have {have} MiB, {} takes {most} MiB", self.limits.vendor),
-        )
+    fn show_ready(&self, ready: i64) {
+        self.metrics.accounts_ready.get_or_create(&AccountLabel { account: self.name.clone() }).set(ready);
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -277,6 +268,10 @@ impl Account {
 /// Whether this outcome may be another one after the next attempt.
 fn is_open(outcome: &Outcome) -> bool {
     outcome.cause().is_some_and(|cause| cause.kind.row().retry == Retry::Within)
+}
+
+fn is_unsent(outcome: &Outcome) -> bool {
+    outcome.cause().is_some_and(|cause| cause.kind == Kind::Unsent)
 }
 
 fn verdicts(batch: &Batch, outcomes: Vec<Outcome>) -> impl Iterator<Item = Verdict> {

@@ -7,6 +7,9 @@ use crate::outcome::{Cause, Kind};
 /// Failed requests in a row that open the breaker.
 const FAILURES: u32 = 5;
 
+/// How often those look again that wait for a probe.
+const PROBE_POLL: Duration = Duration::from_millis(50);
+
 /// The state of one account.
 ///
 /// ```text
@@ -74,18 +77,20 @@ impl Breaker {
         }
     }
 
-    /// As [`Breaker::enter`], without becoming the probe: for MAIL, where nothing is sent yet, and for readiness.
+    /// As [`Breaker::enter`], without becoming the probe: for MAIL, where nothing is sent yet. While a probe runs the
+    /// others wait for what it finds, rather than be refused for what was the matter before.
     pub fn look(&self, now: Instant, deadline: Instant) -> Pass {
-        let closed_until = match &self.state {
-            State::Closed { .. } => None,
-            State::Open { until, cause } => Some((*until, cause)),
-            State::Probing { since, cause } => Some((*since + self.probe_interval, cause)),
+        let next = match &self.state {
+            State::Open { until, cause } if *until > now => return Pass::Never(paused(cause, *until - now)),
+            State::Probing { since, .. } if *since + self.probe_interval > now => Some(now + PROBE_POLL),
+            _ => None,
         };
-        match (closed_until, &self.hold_off) {
-            (Some((until, cause)), _) if until > now => Pass::Never(paused(cause, until - now)),
+        match (next, &self.hold_off) {
             (_, Some((until, cause))) if *until > deadline => Pass::Never(paused(cause, *until - now)),
             (_, Some((until, _))) if *until > now => Pass::At(*until),
-            _ => Pass::Now,
+            (Some(then), _) if then > deadline => Pass::Never(Cause::new(Kind::Unavailable, "waiting for a probe")),
+            (Some(then), _) => Pass::At(then),
+            (None, _) => Pass::Now,
         }
     }
 
@@ -100,11 +105,17 @@ impl Breaker {
     /// A request failed by `cause`.
     pub fn failed(&mut self, cause: &Cause, now: Instant) -> Change {
         if let Some(pause) = cause.retry_after {
-            self.hold_off = Some((now + pause.min(self.max_hold_off), cause.clone()));
+            let until = now + pause.min(self.max_hold_off);
+            // Answers overtake each other: the longest pause asked for counts.
+            if self.hold_off.as_ref().is_none_or(|(held, _)| until > *held) {
+                self.hold_off = Some((until, cause.clone()));
+            }
         }
         let failures = match (&self.state, weight(cause.kind)) {
             (_, Weight::None) => return self.answered(),
             (State::Closed { failures }, Weight::One) if failures + 1 < FAILURES => failures + 1,
+            // Of a request that had begun before: what opened the breaker is still the reason.
+            (State::Open { .. }, Weight::One) => return Change::None,
             (was, _) => {
                 let change = if matches!(was, State::Closed { .. }) { Change::Opened } else { Change::None };
                 self.state = State::Open { until: now + self.probe_interval, cause: cause.clone() };
@@ -115,11 +126,12 @@ impl Breaker {
         Change::None
     }
 
-    /// Why the account is not ready; `None` when it is.
-    pub fn trouble(&self) -> Option<&Cause> {
-        match &self.state {
-            State::Closed { .. } => None,
-            State::Open { cause, .. } | State::Probing { cause, .. } => Some(cause),
+    /// Why the account takes no mail that has to be sent by `deadline`; `None` when it does.
+    pub fn trouble(&self, now: Instant, deadline: Instant) -> Option<Cause> {
+        match (&self.state, &self.hold_off) {
+            (State::Open { cause, .. } | State::Probing { cause, .. }, _) => Some(cause.clone()),
+            (State::Closed { .. }, Some((until, cause))) if *until > deadline => Some(paused(cause, *until - now)),
+            _ => None,
         }
     }
 }
@@ -149,9 +161,13 @@ fn weight(kind: Kind) -> Weight {
     }
 }
 
-/// The cause as it is told to those that meet the pause.
+/// What those are told that meet the pause. Nothing of theirs was sent: what happened to another mail (its answer was lost,
+/// say) did not happen to them.
 fn paused(cause: &Cause, left: Duration) -> Cause {
-    let seconds = left.as_secs() + 1;
+    let kind = match cause.kind {
+        Kind::Credentials | Kind::Quota | Kind::Misconfigured | Kind::Throttled => cause.kind,
+        _ => Kind::Unavailable,
+    };
     let why = if cause.detail.is_empty() { cause.kind.row().name } else { &cause.detail };
-    Cause { detail: format!("paused, next try in {seconds} s: {why}"), retry_after: Some(left), ..cause.clone() }
+    Cause::new(kind, format!("paused, next try in {} s: {why}", left.as_secs() + 1))
 }

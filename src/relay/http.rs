@@ -2,8 +2,8 @@
 
 use std::error::Error as StdError;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -58,6 +58,8 @@ pub trait Transport: Send + Sync {
 pub struct HttpTransport {
     client: reqwest::Client,
     authorization: Option<HeaderValue>,
+    /// The first address asked for, parsed: an account has but one.
+    address: OnceLock<(String, reqwest::Url)>,
 }
 
 impl HttpTransport {
@@ -78,13 +80,26 @@ impl HttpTransport {
             .user_agent(concat!("sidepost/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| format!("the HTTP client cannot be set up: {e}"))?;
-        Ok(Self { client, authorization })
+        Ok(Self { client, authorization, address: OnceLock::new() })
     }
 
-    async fn exchange(&self, request: &Request, sent: Arc<AtomicBool>) -> Result<Response, reqwest::Error> {
+    /// The address of a request; parsed once, as long as it is always the same.
+    fn address(&self, url: &str) -> Result<reqwest::Url, TransportError> {
+        if let Some((known, address)) = self.address.get()
+            && known == url
+        {
+            return Ok(address.clone());
+        }
+        let address = reqwest::Url::parse(url)
+            .map_err(|e| TransportError::NotSent { kind: Kind::Misconfigured, detail: format!("{url}: {e}") })?;
+        let _ = self.address.set((url.to_owned(), address.clone()));
+        Ok(address)
+    }
+
+    fn request(&self, address: reqwest::Url, request: &Request, sent: Arc<AtomicBool>) -> reqwest::RequestBuilder {
         let mut builder = self
             .client
-            .request(request.method.clone(), &request.url)
+            .request(request.method.clone(), address)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .body(reqwest::Body::wrap(Upload::new(&request.body, sent)));
@@ -94,16 +109,18 @@ impl HttpTransport {
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
-        read(builder.send().await?).await
+        builder
     }
 }
 
 impl Transport for HttpTransport {
     fn send<'a>(&'a self, request: &'a Request, deadline: Instant) -> BoxFuture<'a, Result<Response, TransportError>> {
         Box::pin(async move {
+            let address = self.address(&request.url)?;
             let sent = Arc::new(AtomicBool::new(false));
-            match timeout_at(deadline, self.exchange(request, Arc::clone(&sent))).await {
-                Ok(Ok(response)) => Ok(response),
+            let answer = self.request(address, request, Arc::clone(&sent)).send();
+            match timeout_at(deadline, answer).await {
+                Ok(Ok(response)) => Ok(read(response, deadline).await),
                 Ok(Err(error)) => Err(failure(&error, sent.load(Ordering::Acquire))),
                 Err(_) if sent.load(Ordering::Acquire) => {
                     Err(TransportError::Lost { detail: "no answer in time".into() })
@@ -114,38 +131,39 @@ impl Transport for HttpTransport {
     }
 }
 
-/// Reads the answer up to the limit. A body that breaks off is an answer all the same: the status has been said.
-async fn read(mut response: reqwest::Response) -> Result<Response, reqwest::Error> {
+/// Reads the answer up to the limit and the deadline. A body that breaks off or stalls is an answer all the same: the
+/// status has been said.
+async fn read(mut response: reqwest::Response, deadline: Instant) -> Response {
     let status = response.status().as_u16();
     let headers = std::mem::take(response.headers_mut());
     let mut body = BytesMut::new();
     let complete = loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_ANSWER => break false,
-            Ok(Some(chunk)) if body.is_empty() && chunk.len() > MAX_ANSWER => break false,
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break true,
-            Err(_) => break false,
+        match timeout_at(deadline, response.chunk()).await {
+            Ok(Ok(Some(chunk))) if body.len() + chunk.len() <= MAX_ANSWER => body.extend_from_slice(&chunk),
+            Ok(Ok(None)) => break true,
+            _ => break false,
         }
     };
-    Ok(Response { status, headers, body: body.freeze(), complete, received: SystemTime::now() })
+    Response { status, headers, body: body.freeze(), complete, received: SystemTime::now() }
 }
 
-/// Tells whether the mail can have been taken, and names the fault. A connect error never has sent anything.
+/// Tells whether the mail can have been taken, and names the fault. A connect error never has sent anything; once the
+/// request has left whole, whatever went wrong is an unknown outcome.
 fn failure(error: &reqwest::Error, sent: bool) -> TransportError {
     let detail = chain(error);
+    if sent && !error.is_connect() {
+        return TransportError::Lost { detail };
+    }
     let kind = if error.is_builder() {
         Kind::Misconfigured
     } else if is_tls(error) {
         Kind::Tls
+    } else if !error.is_connect() {
+        Kind::Interrupted
     } else if detail.to_ascii_lowercase().contains("dns") {
         Kind::Dns
-    } else if error.is_connect() {
-        Kind::Unreachable
-    } else if sent {
-        return TransportError::Lost { detail };
     } else {
-        Kind::Interrupted
+        Kind::Unreachable
     };
     TransportError::NotSent { kind, detail }
 }
@@ -159,6 +177,8 @@ fn chain(error: &reqwest::Error) -> String {
         next = link.source();
     }
     words.dedup();
+    // Which step of the client it was says nothing to whoever reads the reply.
+    words.retain(|word| !word.starts_with("client error ("));
     let from = words.len().saturating_sub(2);
     match words.get(from..) {
         Some(last) if !last.is_empty() => last.join(": "),

@@ -48,7 +48,7 @@ impl Journal {
         let sender = transaction.envelope.reverse_path.as_ref().map_or_else(|| "<>".to_owned(), |a| self.show(a));
         let outcomes: Vec<String> = entry.verdicts.iter().map(|v| self.describe(v)).collect();
         let client = transaction.client.map(|ip| ip.to_string()).unwrap_or_default();
-        let reply = self.reply(entry.reply);
+        let reply = self.hide_addresses(&entry.reply.to_string());
         macro_rules! event {
             ($level:ident) => {
                 $level!(
@@ -80,20 +80,23 @@ impl Journal {
         warn!(id = %transaction.id, losses = what.join(", "), "sent without what the API cannot carry");
     }
 
-    /// The reply's text may quote addresses; without them only its codes are told.
-    fn reply(self, reply: &Reply) -> String {
-        match (self.addresses, reply.enhanced) {
-            (LogAddresses::Full, _) => reply.to_string(),
-            (_, Some(enhanced)) => format!("{} {enhanced}", reply.code),
-            (_, None) => reply.code.to_string(),
-        }
-    }
-
     fn describe(self, verdict: &Verdict) -> String {
         let recipient = self.show(&verdict.recipient);
         match &verdict.outcome {
-            Outcome::Accepted { id: Some(id) } => format!("{recipient} accepted {id}"),
-            outcome => format!("{recipient} {}", outcome.word()),
+            Outcome::Accepted { id } => format!("{recipient} accepted {}", id.as_deref().unwrap_or("without an id")),
+            Outcome::Deferred(cause) | Outcome::Rejected(cause) => {
+                let status = cause.status.map(|status| format!(" {status}")).unwrap_or_default();
+                format!("{recipient} {}{status}: {}", cause.kind.row().name, self.hide_addresses(&cause.detail))
+            }
+        }
+    }
+
+    /// The API's words without the addresses that they may quote, unless the log shows addresses.
+    fn hide_addresses(self, words: &str) -> String {
+        let hide = |word: &str| if word.contains('@') { "(address)".to_owned() } else { word.to_owned() };
+        match self.addresses {
+            LogAddresses::Full => words.to_owned(),
+            LogAddresses::Domain | LogAddresses::Hash => words.split(' ').map(hide).collect::<Vec<_>>().join(" "),
         }
     }
 

@@ -4,6 +4,7 @@ pub mod account;
 pub mod breaker;
 pub mod http;
 pub mod journal;
+pub mod ledger;
 pub mod limiter;
 pub mod retry;
 
@@ -14,17 +15,18 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use crate::address::Address;
-use crate::config::{Delivery, PartialFailure, Unsupported};
+use crate::config::{Delivery, PartialFailure};
 use crate::envelope::{Envelope, Transaction};
 use crate::message::Message;
 use crate::metrics::{ClassLabel, Metrics, OutcomeLabel};
 use crate::outcome::{Cause, Kind, Outcome, Verdict, early_refusal, settle};
-use crate::plan::plan;
+use crate::plan::prepare;
 use crate::provider::Batch;
 use crate::reply::Reply;
 use crate::sender::SenderPolicy;
 use account::{Account, Delivered};
 use journal::{Entry, Journal};
+use ledger::{Ledger, Receipt};
 
 /// Requests of one transaction that are under way at a time.
 const FAN_OUT: usize = 16;
@@ -36,6 +38,7 @@ pub struct Relay {
     deadline: Duration,
     partial_failure: PartialFailure,
     journal: Journal,
+    ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
 }
 
@@ -44,6 +47,8 @@ pub struct Relay {
 pub struct Settled {
     /// The one reply after the dot.
     pub reply: Reply,
+    /// To be told when that reply has been written.
+    pub receipt: Option<Receipt>,
 }
 
 impl Relay {
@@ -56,7 +61,8 @@ impl Relay {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
-        Self { account, sender, deadline, partial_failure, journal, metrics }
+        let ledger = Arc::default();
+        Self { account, sender, deadline, partial_failure, journal, ledger, metrics }
     }
 
     /// Asked at MAIL: the refusal, if no mail can be taken now (breaker open, hold-off past the deadline), so that the
@@ -74,9 +80,9 @@ impl Relay {
         self.account.name()
     }
 
-    /// Why the relay is not ready, if it is not: the account's breaker is open.
+    /// Why the relay is not ready, if it is not: the account's breaker is open, or it is held off past the deadline.
     pub fn trouble(&self) -> Option<Cause> {
-        self.account.trouble()
+        self.account.trouble(Instant::now() + self.deadline)
     }
 
     /// The largest message in octets that the account takes.
@@ -84,14 +90,23 @@ impl Relay {
         self.account.limits().body
     }
 
-    /// Relays one transaction; returns before the deadline, which starts now: at the end of data.
+    /// Relays one transaction; returns before the deadline, which starts now: at the end of data. Recipients that an earlier
+    /// try of the same client got accepted are not sent to again.
     pub async fn submit(self: Arc<Self>, transaction: Transaction) -> Settled {
         let begun = Instant::now();
-        let delivered = match self.prepare(&transaction) {
-            Ok((message, batches)) => self.deliver(&message, batches, begun + self.deadline).await,
-            Err(cause) => all(&transaction.envelope, &Outcome::from_cause(cause)),
+        let mut verdicts = self.ledger.recall(&transaction);
+        let mut open = transaction.envelope.clone();
+        open.recipients.retain(|recipient| verdicts.iter().all(|verdict| verdict.recipient != *recipient));
+        let delivered = if open.recipients.is_empty() {
+            Delivered::default()
+        } else {
+            match self.prepare(&transaction, &open) {
+                Ok((message, batches)) => self.deliver(&message, batches, begun + self.deadline).await,
+                Err(cause) => all(&open, &Outcome::from_cause(cause)),
+            }
         };
-        let verdicts = in_envelope_order(&transaction.envelope, delivered.verdicts);
+        verdicts.extend(delivered.verdicts);
+        let verdicts = in_envelope_order(&transaction.envelope, verdicts);
         let strict = self.partial_failure == PartialFailure::Reject;
         let reply = settle(&verdicts, self.account.name(), transaction.id, strict);
         self.count(&reply, &verdicts, begun.elapsed());
@@ -104,31 +119,28 @@ impl Relay {
             reply: &reply,
             took: begun.elapsed(),
         });
-        Settled { reply }
+        let receipt = Some(self.ledger.settle(transaction, verdicts, &reply));
+        Settled { reply, receipt }
+    }
+
+    /// How many transactions wait for their client's next try.
+    pub fn unfinished(&self) -> usize {
+        self.ledger.len()
     }
 
     /// Everything before the first request: the message, and who gets it by which one.
-    fn prepare(&self, transaction: &Transaction) -> Result<(Message, Vec<Batch>), Cause> {
-        let mut message =
-            Message::parse(transaction.data.clone()).map_err(|e| Cause::new(Kind::BadContent, e.to_string()))?;
-        self.sender.apply(&mut message, transaction.envelope.reverse_path.as_ref())?;
-        let limits = self.account.limits();
-        let plan = plan(&transaction.envelope, &message, limits, self.account.fanout());
-        match (plan.losses.is_empty(), self.account.unsupported()) {
-            (true, _) => {}
-            (false, Unsupported::Refuse) => return Err(crate::plan::refusal(&plan.losses, limits)),
-            (false, Unsupported::Degrade) => {
-                self.metrics.losses.inc_by(plan.losses.len() as u64);
-                self.journal.losses(transaction, &plan.losses);
-                message = crate::plan::degraded(message, limits);
-            }
+    fn prepare(&self, transaction: &Transaction, open: &Envelope) -> Result<(Message, Vec<Batch>), Cause> {
+        let (message, plan) = prepare(transaction.data.clone(), open, &self.sender, self.account.terms())?;
+        if !plan.losses.is_empty() {
+            self.metrics.losses.inc_by(plan.losses.len() as u64);
+            self.journal.losses(transaction, &plan.losses);
         }
         Ok((message, plan.batches))
     }
 
     /// All batches, a few at a time. After a refusal that concerns the account the breaker stops the rest.
     async fn deliver(&self, message: &Message, batches: Vec<Batch>, deadline: Instant) -> Delivered {
-        let mut whole = Delivered { verdicts: Vec::new(), attempts: 0, status: None };
+        let mut whole = Delivered::default();
         let account = &self.account;
         let sending = batches.into_iter().map(|batch| account.deliver(message, batch, deadline));
         let mut sending = futures_util::stream::iter(sending).buffer_unordered(FAN_OUT);
@@ -153,7 +165,7 @@ impl Relay {
 /// The same outcome for everybody.
 fn all(envelope: &Envelope, outcome: &Outcome) -> Delivered {
     let verdict = |recipient: &Address| Verdict { recipient: recipient.clone(), outcome: outcome.clone() };
-    Delivered { verdicts: envelope.recipients.iter().map(verdict).collect(), attempts: 0, status: None }
+    Delivered { verdicts: envelope.recipients.iter().map(verdict).collect(), ..Delivered::default() }
 }
 
 /// One verdict for each recipient, in the order of RCPT. A recipient without a verdict would be a bug, and is told to

@@ -46,7 +46,7 @@ impl Refusal {
     pub(super) fn suppressed(api: ProviderKind, recipient: &str) -> Self {
         let message = match api {
             ProviderKind::NexusProMail => format!("{recipient} is on the suppression list"),
-            _ => "recipient is suppressed".to_owned(),
+            _ => format!("Recipient {recipient} is suppressed"),
         };
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "suppressed", message)
     }

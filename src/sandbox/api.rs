@@ -190,18 +190,23 @@ fn judge(sandbox: &Sandbox, call: &Call) -> Verdict {
     if !call.findings.is_empty() {
         return Verdict::Refuse(Refusal::shape(call.api, call.findings.clone()));
     }
-    let mut recipients = call.mails.iter().flat_map(Summary::recipients);
-    let steered = recipients.find_map(|address| verdict(sandbox, call.api, address, steering::fault(address)?));
+    let places = call.mails.iter().enumerate().flat_map(|(group, mail)| mail.places().map(move |place| (group, place)));
+    let mut recipients = places.map(|(group, (list, number, address))| match call.api {
+        ProviderKind::NexusProMail => ("to.email".to_owned(), address),
+        _ => (format!("personalizations.{group}.{list}.{number}.email"), address),
+    });
+    let steered =
+        recipients.find_map(|(field, address)| verdict(sandbox, call.api, &field, address, steering::fault(address)?));
     steered.unwrap_or(Verdict::Take { delay: Duration::ZERO, status: None })
 }
 
-/// What a fault means now; `None` if it is spent.
-fn verdict(sandbox: &Sandbox, api: ProviderKind, address: &str, fault: Fault) -> Option<Verdict> {
+/// What a fault of the recipient at `field` means now; `None` if it is spent.
+fn verdict(sandbox: &Sandbox, api: ProviderKind, field: &str, address: &str, fault: Fault) -> Option<Verdict> {
     let refuse = |status, word, message: &str| Verdict::Refuse(Refusal::new(status, word, message));
     let unavailable = || refuse(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service temporarily unavailable");
     Some(match fault {
         Fault::Suppressed => Verdict::Refuse(Refusal::suppressed(api, address)),
-        Fault::Invalid => Verdict::Refuse(Refusal::shape(api, vec![invalid_recipient(api, address)])),
+        Fault::Invalid => Verdict::Refuse(Refusal::shape(api, vec![invalid_recipient(field, address)])),
         Fault::RateLimited { tries, retry_after } => {
             sandbox.another_try(address, tries).then(|| Verdict::Refuse(Refusal::rate_limited(retry_after)))?
         }
@@ -221,8 +226,7 @@ fn verdict(sandbox: &Sandbox, api: ProviderKind, address: &str, fault: Fault) ->
     })
 }
 
-fn invalid_recipient(api: ProviderKind, address: &str) -> Finding {
-    let field = if api == ProviderKind::NexusProMail { "to.email" } else { "personalizations.0.to.0.email" };
+fn invalid_recipient(field: &str, address: &str) -> Finding {
     Finding { field: field.to_owned(), message: format!("is not a valid address: {address}") }
 }
 

@@ -53,6 +53,14 @@ impl Summary {
         self.to.iter().chain(&self.cc).chain(&self.bcc).map(|party| party.email.as_str())
     }
 
+    /// The same with the place of each: the list, and the number in it.
+    pub fn places(&self) -> impl Iterator<Item = (&'static str, usize, &str)> {
+        let lists = [("to", &self.to), ("cc", &self.cc), ("bcc", &self.bcc)];
+        lists
+            .into_iter()
+            .flat_map(|(list, all)| all.iter().enumerate().map(move |(n, one)| (list, n, one.email.as_str())))
+    }
+
     /// About the memory it takes.
     pub fn octets(&self) -> usize {
         let parties: usize = self.recipients().map(|email| email.len() + 64).sum();

@@ -15,6 +15,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use crate::envelope::{Transaction, TransactionId};
 use crate::metrics::ClassLabel;
 use crate::outcome;
+use crate::relay::Settled;
+use crate::relay::ledger::Receipt;
 use crate::reply::Reply;
 use crate::smtp::budget::Share;
 use crate::smtp::codec::{DataDecoder, Flaw, Line, LineReader};
@@ -87,7 +89,9 @@ where
                     // Nobody knows how long it takes; the replies to what came before must not wait for it.
                     self.wire.flush().await?;
                     let held = std::mem::replace(&mut share, self.server.budget.share());
-                    Ok(Event::Settled(self.relay(transaction, held).await))
+                    let settled = self.relay(transaction, held).await;
+                    self.wire.untold.extend(settled.receipt);
+                    Ok(Event::Settled(settled.reply))
                 }
                 Next::Close => return self.wire.close(forced).await,
             };
@@ -126,25 +130,20 @@ where
         self.server.metrics.transactions.get_or_create(&ClassLabel { class: reply.class() }).inc();
     }
 
-    /// Relays in a task of its own: it ends well although the client hangs up, and its panics end there.
-    async fn relay(&self, transaction: Transaction, share: Share) -> Reply {
+    /// Relays to the end, although the client may hang up meanwhile: nothing is read until it is settled. A panic in it is
+    /// a temporary refusal of this mail and nothing else. Boxed, or every idle connection would hold room for it.
+    async fn relay(&self, transaction: Transaction, share: Share) -> Settled {
         let id = transaction.id;
-        let relay = Arc::clone(&self.server.relay);
-        let task = self.server.tasks.spawn(async move {
-            let settled = relay.submit(transaction).await;
-            drop(share);
-            settled
-        });
-        match task.await {
-            Ok(settled) => settled.reply,
-            Err(error) => {
-                self.server.metrics.panics.inc();
-                tracing::error!(%id, client = name(self.client), %error, "a bug of the relay ended this transaction");
-                let reply = outcome::fault("internal error of the relay", id);
-                self.count(&reply);
-                reply
-            }
-        }
+        let submitted = Box::pin(Arc::clone(&self.server.relay).submit(transaction));
+        let settled = AssertUnwindSafe(submitted).catch_unwind().await;
+        drop(share);
+        settled.unwrap_or_else(|_| {
+            self.server.metrics.panics.inc();
+            tracing::error!(%id, client = name(self.client), "a bug of the relay ended this transaction");
+            let reply = outcome::fault("internal error of the relay", id);
+            self.count(&reply);
+            Settled { reply, receipt: None }
+        })
     }
 }
 
@@ -168,6 +167,8 @@ struct Wire<S> {
     /// How many octets of `input` the last line took.
     used: usize,
     output: Vec<u8>,
+    /// Transactions whose reply is in `output`.
+    untold: Vec<Receipt>,
     idle_timeout: Duration,
     drain: Duration,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -183,6 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             input: BytesMut::with_capacity(SMALL),
             used: 0,
             output: Vec::new(),
+            untold: Vec::new(),
             idle_timeout: server.idle_timeout,
             drain: server.drain,
             // A token of its own: waiting on the shared one would take one lock for all connections with every read.
@@ -289,7 +291,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let sent = sent.await;
         self.output.clear();
         self.output.shrink_to(REPLIES);
-        if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(Lost::Client) }
+        let untold = std::mem::take(&mut self.untold);
+        if !matches!(sent, Ok(Ok(()))) {
+            return Err(Lost::Client);
+        }
+        untold.into_iter().for_each(Receipt::written);
+        Ok(())
     }
 
     async fn last_words(&mut self, reply: &Reply) -> Result<(), Lost> {

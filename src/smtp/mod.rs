@@ -73,6 +73,7 @@ pub struct Server<R> {
     max_recipients: usize,
     seats: Arc<Seats>,
     idle_timeout: Duration,
+    /// How long after the shutdown a message may still come in: what comes in last has a whole deadline left.
     drain: Duration,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -87,7 +88,7 @@ impl<R: Submit> Server<R> {
             seats: Seats::new(smtp, Arc::clone(&metrics)),
             metrics,
             hostname: smtp.hostname.as_str().into(),
-            allow: smtp.allow.clone(),
+            allow: smtp.allow.iter().map(|network| network.0).collect(),
             max_message_size: smtp.max_message_size.octets(),
             max_recipients: smtp.max_recipients,
             idle_timeout: smtp.idle_timeout.min(LONGEST),

@@ -272,7 +272,7 @@ fn an_api_that_is_down_is_told_as_such_and_shows_in_readiness() {
     }
     let early = relay.connect().say("EHLO x");
     assert!(early.starts_with("250 "));
-    assert!(relay.send("ann").starts_with("451 4.4.1 "), "at MAIL");
+    assert!(relay.send("ann").starts_with("451 4.3.2 "), "at MAIL");
     let (status, body) = relay.get("/readyz");
     assert!(status == 503 && body.contains("cannot be reached"), "{status} {body}");
     assert_eq!(relay.get("/healthz").0, 200, "alive all the same");

@@ -28,8 +28,11 @@ const KEY: (&str, &str) = ("SCAISEND_API_KEY", "sg_test_0");
 #[test]
 fn good_files_load() {
     for file in folder("good") {
-        // One of them leaves its key to the environment.
-        if let Err(problems) = load(Some(&file), &[("NEXUSPROMAIL_API_KEY", "k")], &[]) {
+        // One of them leaves its key to the environment, one has it replaced.
+        let environment = [("NEXUSPROMAIL_API_KEY", "k"), ("SIDEPOST_PROVIDERS__MAIN__API_KEY", "k")];
+        if let Err(problems) =
+            load(Some(&file), &environment[..if file.ends_with("key-file-replaced-below.toml") { 2 } else { 1 }], &[])
+        {
             panic!("{}: {problems:#?}", file.display());
         }
     }
@@ -135,6 +138,33 @@ fn an_account_called_after_its_api_need_not_say_its_kind() {
     let loaded = load(None, &environment, &[]).unwrap();
     let account = &loaded.config.providers["scaisend"];
     assert_eq!((account.kind, account.rate.count.get()), (ProviderKind::ScaiSend, 7));
+}
+
+/// The higher layer wins, whichever of the two forms it uses.
+#[test]
+fn a_key_from_a_higher_layer_replaces_a_key_file() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/good/key-file-replaced-below.toml");
+    let key = |environment: &[(&str, &str)], flags: &[&str]| {
+        let loaded = load(Some(&file), environment, flags)?;
+        Ok::<_, Vec<Problem>>(loaded.config.providers["main"].api_key.as_ref().unwrap().expose().to_owned())
+    };
+    assert!(key(&[], &[]).is_err(), "its key file does not exist");
+    assert_eq!(key(&[("SIDEPOST_PROVIDERS__MAIN__API_KEY", "env")], &[]).unwrap(), "env");
+    assert_eq!(key(&[("SIDEPOST_PROVIDERS__MAIN__API_KEY", "env")], &["providers.main.api_key=flag"]).unwrap(), "flag");
+    assert!(key(&[("SIDEPOST_PROVIDERS__MAIN__API_KEY", "env")], &["providers.main.api_key_file=/none"]).is_err());
+}
+
+#[test]
+fn a_vendors_url_replaces_no_explicit_one() {
+    let environment = [KEY, ("SCAISEND_API_URL", "https://vendor.example")];
+    let loaded = load(None, &environment, &["providers.scaisend.base_url=https://own.example"]).unwrap();
+    assert_eq!(loaded.config.providers["scaisend"].base_url, "https://own.example");
+}
+
+#[test]
+fn a_slip_of_the_underscore_is_found() {
+    let problems = load(None, &[KEY, ("SIDEPOST_SMTP_MAX_RECIPIENTS", "5")], &[]).unwrap_err();
+    assert!(problems[0].to_string().contains("did you mean SIDEPOST_SMTP__MAX_RECIPIENTS?"), "{problems:?}");
 }
 
 /// Promise 7: keys never appear, neither in what `check` prints nor in an error.

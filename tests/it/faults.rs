@@ -201,3 +201,136 @@ async fn any_deferred_recipient_defers_the_transaction() {
     assert!(reply.starts_with("451 4.4.2 "), "{reply}");
     assert_eq!(script.requests(), 3);
 }
+
+const NEXUS: &[&str] = &["providers.main.kind=nexuspromail"];
+
+fn taken(id: &str) -> Answer {
+    Answer::Status(200, Vec::new(), format!("{{\"message_id\":\"{id}\"}}"))
+}
+
+/// Promise 4: the client's next try sends only the rest.
+#[tokio::test(start_paused = true)]
+async fn a_retry_of_the_client_mails_nobody_twice() {
+    let script = Script::new([taken("m1"), Answer::status(500), taken("m3"), taken("m2")]);
+    let relay = relay(&config(NEXUS), &script);
+    let all = &["a@example.net", "b@example.net", "c@example.net"];
+    assert!(submit(&relay, all).await.starts_with("451 "));
+    assert_eq!(relay.unfinished(), 1);
+    let reply = submit(&relay, all).await;
+    assert!(reply.starts_with("250 2.0.0 Ok m1 m2 m3 "), "{reply}");
+    assert_eq!(script.requests(), 4);
+    assert_eq!(script.seen()[3]["to"]["email"], "b@example.net");
+    assert_eq!(relay.unfinished(), 0, "the final reply was written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_mail_twice_on_purpose_goes_out_twice() {
+    let script = Script::new([]);
+    let relay = relay(&config(&[]), &script);
+    for n in 1..=2 {
+        assert!(submit(&relay, ANN).await.starts_with("250 "));
+        assert_eq!(script.requests(), n);
+    }
+    assert_eq!(relay.unfinished(), 0);
+}
+
+/// The API took it, and the client was gone before it was told: its next try is told, and nothing is sent.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_gone_is_told_the_next_time() {
+    let script = Script::new([Answer::ok("m1")]);
+    let relay = relay(&config(&[]), &script);
+    let untold = std::sync::Arc::clone(&relay).submit(crate::world::transaction(crate::world::MAIL, ANN)).await;
+    drop(untold);
+    assert_eq!(relay.unfinished(), 1);
+    let reply = submit(&relay, ANN).await;
+    assert!(reply.starts_with("250 2.0.0 Ok m1 "), "{reply}");
+    assert_eq!((script.requests(), relay.unfinished()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_entry_does_not_outlive_a_day() {
+    let script = Script::new([taken("m1"), Answer::status(500)]);
+    let relay = relay(&config(NEXUS), &script);
+    let both = &["a@example.net", "b@example.net"];
+    assert!(submit(&relay, both).await.starts_with("451 "));
+    tokio::time::advance(Duration::from_hours(25)).await;
+    submit(&relay, both).await;
+    assert_eq!(script.requests(), 4, "nobody is remembered any more");
+}
+
+/// Each round takes all refused recipients out at once, and is no failed attempt.
+#[tokio::test(start_paused = true)]
+async fn many_refused_recipients_do_not_keep_the_good_one_from_its_mail() {
+    let refusal = |places: &[usize]| {
+        let errors: Vec<String> = places
+            .iter()
+            .map(|n| format!(r#"{{"message":"no address","field":"personalizations.{n}.to.0.email"}}"#))
+            .collect();
+        Answer::Status(400, Vec::new(), format!(r#"{{"errors":[{}]}}"#, errors.join(",")))
+    };
+    let script = Script::new([refusal(&[1, 2]), refusal(&[1]), refusal(&[1]), refusal(&[1]), refusal(&[1])]);
+    let relay = relay(&config(&[]), &script);
+    let all: Vec<String> = (0..7).map(|n| format!("r{n}@example.net")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let start = Instant::now();
+    let reply = submit(&relay, &all).await;
+    assert!(reply.starts_with("250 ") && reply.contains("1 of 7"), "{reply}");
+    assert!(seconds(start) < 0.1, "nothing to wait for");
+}
+
+/// A shared To with one suppressed address: nobody else is told that it is suppressed.
+#[tokio::test(start_paused = true)]
+async fn a_suppressed_recipient_among_others_is_refused_alone() {
+    let words = r#"{"detail":"Recipient bob@example.net is suppressed"}"#;
+    let script = Script::new([Answer::Status(422, Vec::new(), words.into())]);
+    let reply = submit(&relay(&config(&[]), &script), &["ann@example.net", "bob@example.net"]).await;
+    assert!(reply.starts_with("250 ") && reply.contains("1 of 2 recipients; others suppressed"), "{reply}");
+    let script = Script::new([Answer::Status(422, Vec::new(), r#"{"detail":"a recipient is suppressed"}"#.into())]);
+    let reply = submit(&relay(&config(&[]), &script), &["ann@example.net", "bob@example.net"]).await;
+    assert!(reply.starts_with("554 5.6.0 "), "nobody was named: {reply}");
+}
+
+/// The others wait for what the probe finds, instead of being refused for what was the matter before.
+#[tokio::test(start_paused = true)]
+async fn a_probe_with_siblings_delivers_all_of_them() {
+    let script = Script::new([Answer::status(401), Answer::After(Duration::from_secs(1), Box::new(taken("m1")))]);
+    let relay = relay(&config(NEXUS), &script);
+    assert!(submit(&relay, ANN).await.starts_with("451 4.3.5 "));
+    tokio::time::advance(Duration::from_secs(11)).await;
+    let reply = submit(&relay, &["a@example.net", "b@example.net", "c@example.net"]).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+}
+
+/// After a pause mail goes at the account's rate, not all of it at one moment.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_pause_is_no_burst() {
+    let script = Script::new([Answer::throttled(5)]);
+    let relay = relay(&config(&["providers.main.rate=1/s", "providers.main.burst=1"]), &script);
+    let start = Instant::now();
+    let replies = futures_util::future::join_all((0..5).map(|_| submit(&relay, ANN))).await;
+    assert!(replies.iter().all(|r| r.starts_with("250 ")), "{replies:?}");
+    assert!(seconds(start) >= 9.0, "five requests at one a second after 5 s: {}", seconds(start));
+}
+
+/// 413 may carry Retry-After (RFC 9110 §15.5.14); it is about that mail.
+#[tokio::test(start_paused = true)]
+async fn a_permanent_refusal_pauses_nobody() {
+    let answer = Answer::Status(413, vec![("retry-after".into(), "3600".into())], String::new());
+    let script = Script::new([answer]);
+    let relay = relay(&config(&[]), &script);
+    assert!(submit(&relay, ANN).await.starts_with("552 "));
+    assert!(relay.admit().is_ok() && relay.trouble().is_none());
+    assert!(submit(&relay, ANN).await.starts_with("250 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_behind_max_in_flight_is_told_in_time_and_permits_come_back() {
+    let slow = Answer::After(Duration::from_secs(9), Box::new(Answer::ok("m")));
+    let script = Script::new(vec![slow; 9]);
+    let relay = relay(&config(&["providers.main.max_in_flight=1"]), &script);
+    let start = Instant::now();
+    let replies = futures_util::future::join_all((0..4).map(|_| submit(&relay, ANN))).await;
+    assert_eq!(replies.iter().filter(|r| r.starts_with("250 ")).count(), 2, "{replies:?}");
+    assert!(replies.iter().filter(|r| r.starts_with("452 4.3.1 ")).count() == 2 && seconds(start) <= 25.0);
+    assert!(submit(&relay, ANN).await.starts_with("250 "));
+}

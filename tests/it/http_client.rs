@@ -142,6 +142,23 @@ async fn a_body_that_breaks_off_is_an_answer_all_the_same() {
     assert_eq!((response.status, response.complete), (202, false));
 }
 
+/// The status has been said: a body that stalls does not make the outcome unknown.
+#[tokio::test]
+async fn a_body_that_stalls_is_an_answer_all_the_same() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let stalls = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_request(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\n").await.unwrap();
+        // Holds the connection until the client gives up.
+        stream.read_u8().await.unwrap_err()
+    });
+    let response = post(url, Duration::from_millis(300)).await.unwrap();
+    assert_eq!((response.status, response.complete), (202, false));
+    stalls.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let (url, _served) =

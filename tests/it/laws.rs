@@ -8,7 +8,7 @@ use sidepost::address::Address;
 use sidepost::config::Fanout;
 use sidepost::envelope::{Envelope, TransactionId};
 use sidepost::message::{Mailbox, Message};
-use sidepost::outcome::{Cause, Outcome, TABLE, Verdict, settle};
+use sidepost::outcome::{Cause, Kind, Outcome, TABLE, Verdict, settle};
 use sidepost::plan::plan;
 use sidepost::provider::{Batch, Limits};
 use sidepost::relay::breaker::{Breaker, Pass};
@@ -129,6 +129,7 @@ proptest! {
         prop_assert!(wire.len() <= 512 && wire.ends_with(b"\r\n"));
         prop_assert!(wire[..wire.len() - 2].iter().all(|b| (0x20..0x7f).contains(b)));
         prop_assert_eq!(u16::from(reply.enhanced.unwrap().0), reply.class());
+        prop_assert!(String::from_utf8_lossy(&wire).contains(&id().to_string()), "the id is never cut off");
     }
 
     #[test]
@@ -162,29 +163,52 @@ proptest! {
         }
     }
 
-    /// One probe at a time, whatever is reported; and an account that answers is never paused by its breaker.
+    /// One probe at a time, whatever is reported and whatever pauses are asked for; who meets a running probe waits for it.
     #[test]
-    fn an_open_breaker_lets_one_probe_through(kinds in prop::collection::vec(0..=TABLE.len(), 1..40)) {
+    fn an_open_breaker_lets_one_probe_through(
+        reports in prop::collection::vec((0..=TABLE.len(), prop::option::of(0u64..20)), 1..40)
+    ) {
         let start = Instant::now();
         let mut breaker = Breaker::new(Duration::from_secs(10), Duration::from_hours(1));
-        for (n, kind) in kinds.iter().enumerate() {
+        let mut held_until = start;
+        for (n, (kind, pause)) in reports.iter().enumerate() {
             let now = start + Duration::from_secs(n as u64);
             match TABLE.get(*kind) {
-                Some(row) => breaker.failed(&Cause::new(row.kind, ""), now),
+                Some(row) => {
+                    let pause = pause.map(Duration::from_secs);
+                    held_until = held_until.max(now + pause.unwrap_or_default());
+                    breaker.failed(&Cause::new(row.kind, "").with_retry_after(pause), now)
+                }
                 None => breaker.answered(),
             };
+            let far = now + Duration::from_hours(10);
             if *kind == TABLE.len() {
-                prop_assert_eq!(breaker.enter(now, now), Pass::Now);
-                prop_assert!(breaker.trouble().is_none());
+                prop_assert!(breaker.trouble(now, far).is_none(), "an account that answers is not in trouble");
             }
-            if breaker.trouble().is_some() {
-                let due = now + Duration::from_secs(11);
-                prop_assert_eq!(breaker.look(due, due), Pass::Now, "a probe is due");
+            if let Pass::At(when) = breaker.look(now, far) {
+                prop_assert!(when == held_until, "the longest pause counts");
             }
         }
         let later = start + Duration::from_secs(1000);
-        let was_open = breaker.trouble().is_some();
-        prop_assert_eq!(breaker.enter(later, later), Pass::Now);
-        prop_assert_eq!(matches!(breaker.enter(later, later), Pass::Never(_)), was_open, "no second probe");
+        let was_open = breaker.trouble(later, later).is_some();
+        prop_assert_eq!(breaker.enter(later, later), Pass::Now, "a probe is due");
+        let second = breaker.enter(later, later + Duration::from_secs(1));
+        prop_assert_eq!(second == Pass::Now, !was_open, "no second probe: {:?}", second);
+        prop_assert!(!matches!(second, Pass::Never(_)));
+    }
+
+    /// What happened to one mail is not told of another that was never sent.
+    #[test]
+    fn a_pause_is_temporary_and_says_nothing_of_others(kind in 0..TABLE.len(), pause in 0u64..10_000) {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(Duration::from_secs(10), Duration::from_hours(1));
+        for _ in 0..5 {
+            breaker.failed(&Cause::new(TABLE[kind].kind, "").with_retry_after(Some(Duration::from_secs(pause))), now);
+        }
+        if let Pass::Never(cause) = breaker.look(now, now) {
+            prop_assert!(cause.kind.row().code < 500 || TABLE[kind].code >= 500);
+            prop_assert!(!matches!(cause.kind, Kind::Ambiguous | Kind::Interrupted | Kind::Gateway));
+            prop_assert_eq!(cause.status, None);
+        }
     }
 }

@@ -7,11 +7,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::HeaderName;
 use sidepost::address::Address;
-use sidepost::config::ProviderKind;
 use sidepost::config::layers::default_account;
-use sidepost::message::Mailbox;
+use sidepost::config::{ProviderKind, Unsupported};
+use sidepost::envelope::Envelope;
+use sidepost::message::{Mailbox, Message};
 use sidepost::outcome::Outcome;
+use sidepost::plan::{Terms, prepare};
 use sidepost::provider::{self, Batch, Personalization, Response};
+use sidepost::sender::SenderPolicy;
 
 fn mailbox(address: &str) -> Mailbox {
     Mailbox { name: None, address: Address::parse(address).unwrap() }
@@ -62,6 +65,53 @@ fn fixtures(kind: ProviderKind) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
     files
+}
+
+/// Every mail in requests/ for every API, as it is sent under `degrade`, and whether `refuse` would refuse it. The
+/// envelope is To, Cc and one that only the envelope knows.
+#[test]
+fn mails_become_these_requests() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/providers/requests");
+    let mut mails: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+    mails.retain(|file| file.extension().is_some_and(|e| e == "eml"));
+    mails.sort();
+    for mail in &mails {
+        for kind in ProviderKind::ALL {
+            let found = format!("{:#}\n", requests_of(&fs::read(mail).unwrap(), kind));
+            let expected = mail.with_extension(format!("{}.json", kind.name()));
+            if std::env::var_os("UPDATE").is_some() {
+                fs::write(&expected, &found).unwrap();
+            }
+            assert_eq!(found, fs::read_to_string(&expected).unwrap_or_default(), "{}", expected.display());
+        }
+    }
+    println!("provider requests: {}", mails.len() * ProviderKind::ALL.len());
+    assert!(mails.len() >= 8);
+}
+
+fn requests_of(mail: &[u8], kind: ProviderKind) -> serde_json::Value {
+    let raw = Bytes::from(String::from_utf8_lossy(mail).replace("\r\n", "\n").replace('\n', "\r\n"));
+    let shown = Message::parse(raw.clone()).unwrap();
+    let mut recipients: Vec<Address> = shown.to.iter().chain(&shown.cc).map(|m| m.address.clone()).collect();
+    recipients.push(Address::parse("hidden@example.com").unwrap());
+    let envelope =
+        Envelope { recipients, reverse_path: Address::parse("path@example.com").ok(), ..Envelope::default() };
+    let settings = default_account(kind);
+    let provider = provider::build(&settings);
+    let limits = provider.limits();
+    let ask = |unsupported| {
+        let terms = Terms { limits: &limits, fanout: settings.fanout, unsupported };
+        prepare(raw.clone(), &envelope, &SenderPolicy::default(), terms)
+    };
+    let (message, plan) = ask(Unsupported::Degrade).unwrap();
+    let bodies = plan.batches.iter().map(|batch| {
+        let request = provider.request(&message, batch).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&request.body.to_vec()).unwrap()
+    });
+    serde_json::json!({
+        "requests": bodies.collect::<Vec<_>>(),
+        "refused": ask(Unsupported::Refuse).err().map(|cause| cause.detail),
+    })
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Submit for Scripted {
             _ => {}
         }
         self.taken.lock().unwrap().push(transaction);
-        Settled { reply: Reply::new(250, Enhanced(2, 0, 0), "Ok") }
+        Settled { reply: Reply::new(250, Enhanced(2, 0, 0), "Ok"), receipt: None }
     }
 }
 

@@ -139,7 +139,9 @@ pub fn transaction(mail: &str, recipients: &[&str]) -> Transaction {
     }
 }
 
-/// Submits one mail and gives the reply as a person reads it.
+/// Submits one mail, has its reply written, and gives it as a person reads it.
 pub async fn submit(relay: &Arc<Relay>, recipients: &[&str]) -> String {
-    Arc::clone(relay).submit(transaction(MAIL, recipients)).await.reply.to_string()
+    let settled = Arc::clone(relay).submit(transaction(MAIL, recipients)).await;
+    settled.receipt.unwrap().written();
+    settled.reply.to_string()
 }

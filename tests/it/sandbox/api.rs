@@ -150,8 +150,8 @@ async fn refusals_that_an_address_asks_for() {
     }
     let suppressed = send_all(&running, "suppressed@example.com").await;
     assert_eq!(suppressed[0].json()["error"], "suppressed");
-    assert_eq!(suppressed[1].json(), json!({ "detail": "recipient is suppressed" }));
-    assert_eq!(suppressed[2].json()["errors"][0]["message"], "recipient is suppressed");
+    assert_eq!(suppressed[1].json(), json!({ "detail": "Recipient suppressed@example.com is suppressed" }));
+    assert_eq!(suppressed[2].json()["errors"][0]["message"], "Recipient suppressed@example.com is suppressed");
     let invalid = send_all(&running, "invalid@example.com").await;
     assert_eq!(invalid[0].json()["error"], "validation");
     assert_eq!(invalid[1].json()["errors"][0]["field"], "personalizations.0.to.0.email");
