@@ -10,13 +10,16 @@ use memchr::{memchr_iter, memchr2};
 /// extensions add to it, and nothing honest comes near this.
 pub const MAX_LINE: usize = 2048;
 
+/// Longest line of an authentication, in octets without its CRLF (RFC 4954 §4.5 asks for 12288 with CRLF).
+pub const MAX_AUTH_LINE: usize = 12_288;
+
 const CR: u8 = b'\r';
 const LF: u8 = b'\n';
 
 // === Command lines ===
 
 /// Splits what the client sends into command lines. Keeps no octets itself: the caller holds them until a line is
-/// whole, which is never more than `MAX_LINE + 2`.
+/// whole, which is never more than the longest line and its CRLF.
 #[derive(Debug, Default)]
 pub struct LineReader {
     /// The line was found wrong and said to be so; the rest of it goes, up to its CRLF.
@@ -35,7 +38,7 @@ pub enum Line {
     /// lonely octet must never become a second command. It is told at once and not at its CRLF, which a client that
     /// ends its lines with LF never sends.
     Garble,
-    /// Over [`MAX_LINE`].
+    /// Over [`MAX_LINE`], or [`MAX_AUTH_LINE`] where that is the limit.
     TooLong,
 }
 
@@ -49,19 +52,30 @@ pub struct Scan {
 }
 
 impl LineReader {
-    /// Looks for a line at the start of `input`: all octets received and not yet used.
+    /// Looks for a line at the start of `input`: all octets received and not yet used. What begins like AUTH may be
+    /// longer than other commands.
     pub fn scan(&mut self, input: &[u8]) -> Scan {
+        let is_auth = input.get(..5).is_some_and(|head| head.eq_ignore_ascii_case(b"AUTH "));
+        self.scan_within(input, if is_auth { MAX_AUTH_LINE } else { MAX_LINE })
+    }
+
+    /// The same for a response within an authentication, where every line may be long.
+    pub fn scan_response(&mut self, input: &[u8]) -> Scan {
+        self.scan_within(input, MAX_AUTH_LINE)
+    }
+
+    fn scan_within(&mut self, input: &[u8], limit: usize) -> Scan {
         if self.skipping {
             return self.skip(input);
         }
-        let head = input.get(..=MAX_LINE).unwrap_or(input);
+        let head = input.get(..=limit).unwrap_or(input);
         match memchr2(CR, LF, head) {
             Some(at) => match (input.get(at), input.get(at + 1)) {
                 (Some(&CR), Some(&LF)) => Scan { line: Some(Line::Command { len: at }), used: at + 2 },
                 (Some(&CR), None) => Scan { line: None, used: 0 },
                 _ => self.wrong(Line::Garble, at + 1),
             },
-            None if head.len() > MAX_LINE => self.wrong(Line::TooLong, head.len()),
+            None if head.len() > limit => self.wrong(Line::TooLong, head.len()),
             None => Scan { line: None, used: 0 },
         }
     }

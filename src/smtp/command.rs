@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use crate::address::{Address, AddressError};
 use crate::reply::{Enhanced, Reply};
+use crate::secret::Secret;
 
 /// Longest argument of EHLO and HELO, in octets (RFC 5321 §4.5.3.1.2).
 const MAX_NAME: usize = 255;
@@ -34,6 +35,10 @@ pub enum Command {
     Expn,
     /// HELP.
     Help,
+    /// AUTH.
+    Auth(Auth),
+    /// STARTTLS.
+    StartTls,
     /// QUIT.
     Quit,
     /// A line of HTTP, or of a message that came out of step: whoever talks here does not speak SMTP, and may be a
@@ -48,6 +53,18 @@ pub struct Mail {
     pub reverse_path: Option<Address>,
     /// SIZE: how many octets the client means to send (RFC 1870), 0 if it did not say.
     pub size: u64,
+    /// Whether AUTH= was given (RFC 4954 §5). Who first sent the mail is nothing that the API could be told: the value
+    /// is read and dropped.
+    pub auth: bool,
+}
+
+/// What AUTH says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// The mechanism's name.
+    pub mechanism: String,
+    /// The initial response, in base64.
+    pub initial: Option<Secret>,
 }
 
 /// The verbs, and those that other servers know.
@@ -64,6 +81,8 @@ enum Verb {
     Expn,
     Help,
     Quit,
+    Auth,
+    StartTls,
     Http,
     NotHere,
 }
@@ -80,8 +99,8 @@ const VERBS: &[(&str, Verb)] = &[
     ("VRFY", Verb::Vrfy),
     ("EXPN", Verb::Expn),
     ("HELP", Verb::Help),
-    ("STARTTLS", Verb::NotHere),
-    ("AUTH", Verb::NotHere),
+    ("STARTTLS", Verb::StartTls),
+    ("AUTH", Verb::Auth),
     ("BDAT", Verb::NotHere),
     ("LHLO", Verb::NotHere),
     ("ETRN", Verb::NotHere),
@@ -132,13 +151,15 @@ fn simple(name: &str, verb: Verb, argument: &[u8]) -> Result<Command, Reply> {
     match verb {
         Verb::Data => alone(Command::Data),
         Verb::Rset => alone(Command::Rset),
+        Verb::StartTls => alone(Command::StartTls),
         Verb::Quit => alone(Command::Quit),
         Verb::Noop => Ok(Command::Noop), // RFC 5321 §4.1.1.9: the parameter is ignored.
         Verb::Help => Ok(Command::Help),
         Verb::Expn => Ok(Command::Expn),
         Verb::Vrfy if argument.is_empty() => Err(argument_error("VRFY needs an address: VRFY name@example.com")),
         Verb::Vrfy => Ok(Command::Vrfy),
-        _ => Err(Reply::new(502, Enhanced(5, 5, 1), format!("{name} is not offered here; HELP lists the commands"))),
+        Verb::Auth => auth(argument),
+        _ => Err(not_offered(name)),
     }
 }
 
@@ -155,6 +176,18 @@ fn client_name(argument: &[u8]) -> Result<String, Reply> {
     Ok(String::from_utf8_lossy(name).into_owned())
 }
 
+/// RFC 4954 §4: a mechanism, and at most one response.
+fn auth(argument: &[u8]) -> Result<Command, Reply> {
+    let words = String::from_utf8_lossy(argument);
+    let mut words = words.split_ascii_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        (Some(mechanism), initial, None) => {
+            Ok(Command::Auth(Auth { mechanism: mechanism.to_owned(), initial: initial.map(Secret::new) }))
+        }
+        _ => Err(argument_error("Write AUTH PLAIN, or AUTH PLAIN and the response in base64")),
+    }
+}
+
 // === MAIL and RCPT ===
 
 fn mail(argument: &[u8]) -> Result<Command, Reply> {
@@ -166,17 +199,20 @@ fn mail(argument: &[u8]) -> Result<Command, Reply> {
     };
     let mut size = None;
     let mut body = None;
+    let mut auth = None;
     for parameter in parameters(rest)? {
         let (keyword, value) = parameter?;
         if keyword.eq_ignore_ascii_case(b"SIZE") {
             once(&mut size, "SIZE", octets(value))?;
         } else if keyword.eq_ignore_ascii_case(b"BODY") {
             once(&mut body, "BODY", body_type(value))?;
+        } else if keyword.eq_ignore_ascii_case(b"AUTH") {
+            once(&mut auth, "AUTH", mailbox_or_none(value))?;
         } else {
             return Err(unknown_parameter(keyword, "MAIL"));
         }
     }
-    Ok(Command::Mail(Mail { reverse_path, size: size.unwrap_or(0) }))
+    Ok(Command::Mail(Mail { reverse_path, size: size.unwrap_or(0), auth: auth.is_some() }))
 }
 
 fn rcpt(argument: &[u8], hostname: &str) -> Result<Command, Reply> {
@@ -273,6 +309,19 @@ fn body_type(value: Option<&[u8]>) -> Result<(), Reply> {
     }
 }
 
+/// RFC 4954 §5: `<>`, or a mailbox in xtext (RFC 3461 §4: `+` and two hexadecimal digits stand for an octet). What it
+/// stands for is never decoded, so no line end can hide in it.
+fn mailbox_or_none(value: Option<&[u8]>) -> Result<(), Reply> {
+    let is_hex = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b));
+    let text = value.unwrap_or_default();
+    let whole = |(at, b): (usize, &u8)| *b != b'+' || (is_hex(text.get(at + 1)) && is_hex(text.get(at + 2)));
+    if !text.is_empty() && text.iter().enumerate().all(whole) {
+        Ok(())
+    } else {
+        Err(argument_error("AUTH is <> or a mailbox in xtext: AUTH=<>"))
+    }
+}
+
 // === Refusals ===
 
 fn syntax(text: impl Into<Cow<'static, str>>) -> Reply {
@@ -287,8 +336,13 @@ fn argument_error(text: impl Into<Cow<'static, str>>) -> Reply {
     Reply::new(501, Enhanced(5, 5, 4), text)
 }
 
+/// The refusal of a command that others know.
+pub fn not_offered(name: &str) -> Reply {
+    Reply::new(502, Enhanced(5, 5, 1), format!("{name} is not offered here; HELP lists the commands"))
+}
+
 /// RFC 5321 §4.1.1.11.
-fn unknown_parameter(keyword: &[u8], verb: &str) -> Reply {
+pub fn unknown_parameter(keyword: &[u8], verb: &str) -> Reply {
     let keyword = String::from_utf8_lossy(keyword);
     Reply::new(555, Enhanced(5, 5, 4), format!("{verb} does not know the parameter {keyword:.40}; leave it out"))
 }

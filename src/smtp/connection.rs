@@ -1,5 +1,6 @@
 //! Drives a [`Session`] over a stream: reads, steps, writes, and keeps every wait bounded.
 
+use std::io;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -19,9 +20,11 @@ use crate::relay::Settled;
 use crate::relay::ledger::Receipt;
 use crate::reply::Reply;
 use crate::smtp::budget::Share;
-use crate::smtp::codec::{DataDecoder, Flaw, Line, LineReader};
+use crate::smtp::codec::{DataDecoder, Flaw, Line, LineReader, Scan};
+use crate::smtp::sasl::{Credentials, Verdict};
 use crate::smtp::session::{self, Event, Next, Session, Step};
-use crate::smtp::{Server, Submit};
+use crate::smtp::tls::Tls;
+use crate::smtp::{Greeted, Server, Submit};
 
 /// The read buffer of a connection that talks; thousands may be open. Holds the longest line.
 const SMALL: usize = 4 * 1024;
@@ -31,18 +34,21 @@ const LARGE: usize = 64 * 1024;
 const REPLIES: usize = 4 * 1024;
 /// A message that comes slower than this many octets a second on the whole is not waited for.
 const SLOWEST: u64 = 1024;
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(30);
 /// How long the rest of what the client sends is swallowed after a 421: closing with octets unread would reset the
 /// connection, and the reset can overtake the reply.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves one client to the end of its connection. A panic ends this connection and nothing else.
-pub async fn serve<S, R>(stream: S, client: Option<IpAddr>, server: Arc<Server<R>>)
+pub async fn serve<S, R>(stream: S, peer: Greeted, server: Arc<Server<R>>)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
     R: Submit,
 {
-    let (session, greeting) = Session::begin(server.terms(client));
-    let wire = Wire::new(stream, &server);
+    let client = peer.client;
+    let (session, greeting) = Session::begin(server.terms(&peer));
+    let wire = Wire::new(Box::new(stream), &server);
     let mut connection = Connection { session, wire, client, server };
     tracing::debug!(client = name(client), "connection opened");
     if AssertUnwindSafe(connection.converse(greeting)).catch_unwind().await.is_err() {
@@ -61,30 +67,34 @@ fn name(client: Option<IpAddr>) -> String {
 
 // === The dialogue ===
 
-struct Connection<S, R> {
+struct Connection<R> {
     session: Session,
-    wire: Wire<S>,
+    wire: Wire,
     client: Option<IpAddr>,
     server: Arc<Server<R>>,
 }
 
-impl<S, R> Connection<S, R>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    R: Submit,
-{
+impl<R: Submit> Connection<R> {
     /// Goes on until the session says that it is over, or the client is lost.
     async fn converse(&mut self, mut step: Step) -> Result<(), Lost> {
         let mut share = self.server.budget.share();
         loop {
-            let forced = step.reply.as_ref().is_some_and(|reply| reply.code == 421);
+            // Whoever did not say QUIT may be talking still.
+            let forced = step.reply.as_ref().is_some_and(|reply| reply.class() != 2);
             if let Some(reply) = &step.reply {
                 self.wire.say(reply).await?;
             }
             let event = match step.next {
-                Next::ReadLine => self.wire.read_line(self.session.in_transaction()).await,
+                Next::ReadLine => self.wire.read_line(self.session.in_transaction(), LineReader::scan).await,
+                Next::ReadResponse => self.wire.read_line(false, LineReader::scan_response).await,
                 Next::ReadData => self.read_data(&mut share).await,
                 Next::CheckSender => Ok(Event::SenderChecked(self.server.relay.admit())),
+                Next::CheckPassword(credentials) => {
+                    self.wire.flush().await?;
+                    Ok(Event::PasswordChecked(self.check(credentials).await))
+                }
+                Next::LookBehind => Ok(Event::Behind(self.wire.has_more())),
+                Next::Handshake => Ok(self.encrypt().await?),
                 Next::Relay(transaction) => {
                     // Nobody knows how long it takes; the replies to what came before must not wait for it.
                     self.wire.flush().await?;
@@ -102,6 +112,26 @@ where
                 Err(Lost::Drain) => self.session.step(Event::Drain),
                 Err(Lost::Client) => return Err(Lost::Client),
             };
+        }
+    }
+
+    /// Asks who knows the users. A panic there ends the connection like any other.
+    async fn check(&self, credentials: Credentials) -> Verdict {
+        match &self.server.auth {
+            Some(auth) => auth.check(&credentials, self.client).await,
+            None => Verdict::Refused,
+        }
+    }
+
+    /// Makes the stream an encrypted one, with the certificate that is current now.
+    async fn encrypt(&mut self) -> Result<Event<'static>, Lost> {
+        let tls = self.server.tls.as_ref().ok_or(Lost::Client)?;
+        match self.wire.encrypt(tls).await? {
+            Ok(principal) => Ok(Event::Encrypted(principal)),
+            Err(error) => {
+                tracing::info!(client = name(self.client), %error, "TLS handshake failed");
+                Err(Lost::Client)
+            }
         }
     }
 
@@ -159,9 +189,14 @@ enum Lost {
     Drain,
 }
 
+/// What octets come and go by: in the clear, or through TLS.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for S {}
+
 /// A stream with its buffers and clocks.
-struct Wire<S> {
-    stream: S,
+struct Wire {
+    stream: Box<dyn Stream>,
     lines: LineReader,
     input: BytesMut,
     /// How many octets of `input` the last line took.
@@ -176,8 +211,8 @@ struct Wire<S> {
     drain_by: Option<Instant>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    fn new<R>(stream: S, server: &Server<R>) -> Self {
+impl Wire {
+    fn new<R>(stream: Box<dyn Stream>, server: &Server<R>) -> Self {
         Self {
             stream,
             lines: LineReader::default(),
@@ -194,11 +229,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// The next line. It has to be whole within the idle timeout, however its octets trickle in.
-    async fn read_line(&mut self, in_transaction: bool) -> Result<Event<'_>, Lost> {
+    async fn read_line(
+        &mut self,
+        in_transaction: bool,
+        scan: fn(&mut LineReader, &[u8]) -> Scan,
+    ) -> Result<Event<'_>, Lost> {
         let by = Instant::now() + self.idle_timeout;
         self.input.advance(std::mem::take(&mut self.used));
         let line = loop {
-            let scan = self.lines.scan(&self.input);
+            let scan = scan(&mut self.lines, &self.input);
             if let Some(line) = scan.line {
                 self.used = scan.used;
                 break line;
@@ -215,6 +254,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             Line::Command { len } => Event::Line(self.input.get(..len).unwrap_or_default()),
             Line::Garble => Event::Garble,
             Line::TooLong => Event::TooLong,
+        })
+    }
+
+    /// Whether anything came behind the last line.
+    fn has_more(&self) -> bool {
+        self.input.len() > self.used
+    }
+
+    /// Sends what is to be said, and makes the stream an encrypted one. Nothing that came in the clear gets inside.
+    async fn encrypt(&mut self, tls: &Tls) -> Result<io::Result<Option<String>>, Lost> {
+        self.flush().await?;
+        (self.input, self.used, self.lines) = (BytesMut::new(), 0, LineReader::default());
+        let plain = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        let limit = self.idle_timeout.min(HANDSHAKE);
+        Ok(match timeout(limit, tls.accept(plain)).await {
+            Ok(Ok((encrypted, principal))) => {
+                self.stream = Box::new(encrypted);
+                Ok(principal)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
         })
     }
 

@@ -6,14 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::config;
 use crate::config::values::Listen;
 use crate::metrics::Metrics;
 use crate::reply::Reply;
-use crate::smtp::{Server, Submit, connection, session};
+use crate::smtp::{Greeted, Protocol, Server, Submit, connection, session};
 
 /// How many connections the kernel keeps while we are not yet there to accept them.
 const BACKLOG: i32 = 4096;
@@ -26,7 +26,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 /// The system's, when the address is taken, not this machine's, or not permitted.
 pub fn bind(listen: &Listen) -> io::Result<TcpListener> {
     let Listen::Smtp(address) = *listen;
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?; // `[::]` and `0.0.0.0` can both be listed.
     }
@@ -69,7 +69,8 @@ fn receive<R: Submit>(stream: TcpStream, peer: SocketAddr, server: &Arc<Server<R
             server.metrics.connections.inc();
             // Replies are written whole; waiting to fill a segment would only delay them.
             let _ = stream.set_nodelay(true);
-            let connection = connection::serve(stream, Some(client), Arc::clone(server));
+            let peer = Greeted { client: Some(client), protocol: Protocol::Smtp, encrypted: false, principal: None };
+            let connection = connection::serve(stream, peer, Arc::clone(server));
             server.tasks.spawn(async move {
                 connection.await;
                 drop(seat);

@@ -9,7 +9,9 @@ pub mod codec;
 pub mod command;
 pub mod connection;
 pub mod listener;
+pub mod sasl;
 pub mod session;
+pub mod tls;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -27,7 +29,9 @@ use crate::relay::{Relay, Settled};
 use crate::reply::Reply;
 use budget::Budget;
 use listener::Seats;
-use session::Terms;
+use sasl::Authenticate;
+use session::{Offer, Terms};
+use tls::Tls;
 
 /// The longest time that is measured: "for ever" is taken as this, and no clock runs over.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
@@ -61,8 +65,29 @@ impl Submit for Relay {
     }
 }
 
+/// What is spoken on a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// SMTP (RFC 5321).
+    Smtp,
+    /// LMTP (RFC 2033).
+    Lmtp,
+}
+
+/// What the listener knows of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeted {
+    /// The client's address; `None` on a Unix socket.
+    pub client: Option<IpAddr>,
+    /// What is spoken here.
+    pub protocol: Protocol,
+    /// Whether the stream is encrypted already.
+    pub encrypted: bool,
+    /// Who the client has shown to be: the subject of its certificate.
+    pub principal: Option<String>,
+}
+
 /// What all listeners and connections share.
-#[derive(Debug)]
 pub struct Server<R> {
     relay: Arc<R>,
     metrics: Arc<Metrics>,
@@ -72,6 +97,10 @@ pub struct Server<R> {
     max_message_size: usize,
     max_recipients: usize,
     seats: Arc<Seats>,
+    tls: Option<Arc<Tls>>,
+    tls_required: bool,
+    auth: Option<Arc<dyn Authenticate>>,
+    auth_required: bool,
     idle_timeout: Duration,
     /// How long after the shutdown a message may still come in: what comes in last has a whole deadline left.
     drain: Duration,
@@ -91,11 +120,27 @@ impl<R: Submit> Server<R> {
             allow: smtp.allow.iter().map(|network| network.0).collect(),
             max_message_size: smtp.max_message_size.octets(),
             max_recipients: smtp.max_recipients,
+            tls: None,
+            tls_required: false,
+            auth: None,
+            auth_required: false,
             idle_timeout: smtp.idle_timeout.min(LONGEST),
             drain: delivery.drain.min(LONGEST),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// The same with STARTTLS; `required`: no mail without encryption, but on Unix sockets.
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<Tls>, required: bool) -> Self {
+        Self { tls: Some(tls), tls_required: required, ..self }
+    }
+
+    /// The same with AUTH; `required`: no mail without authentication.
+    #[must_use]
+    pub fn with_auth(self, auth: Arc<dyn Authenticate>, required: bool) -> Self {
+        Self { auth: Some(auth), auth_required: required, ..self }
     }
 
     /// Begins the drain: no more connections; idle sessions get 421; what runs may finish within `delivery.drain`.
@@ -119,15 +164,28 @@ impl<R: Submit> Server<R> {
         &self.metrics
     }
 
-    /// What a session with this client promises and demands. `None` is a client on a Unix socket.
-    fn terms(&self, client: Option<IpAddr>) -> Terms {
-        let may_relay = client.is_none_or(|ip| self.allow.iter().any(|net| net.contains(&ip.to_canonical())));
+    /// What a session with this client promises and demands. A client on a Unix socket may relay.
+    fn terms(&self, peer: &Greeted) -> Terms {
+        let may_relay = peer.client.is_none_or(|ip| self.allow.iter().any(|net| net.contains(&ip.to_canonical())));
         Terms {
-            client,
+            client: peer.client.map(|ip| ip.to_canonical()),
+            protocol: peer.protocol,
+            encrypted: peer.encrypted,
+            principal: peer.principal.clone(),
             hostname: Arc::clone(&self.hostname),
             max_message_size: self.max_message_size.min(self.relay.max_message_size()),
             max_recipients: self.max_recipients,
             may_relay,
+            tls: offer(self.tls.is_some(), self.tls_required),
+            auth: offer(self.auth.is_some(), self.auth_required),
         }
+    }
+}
+
+fn offer(there: bool, required: bool) -> Offer {
+    match (there, required) {
+        (false, _) => Offer::No,
+        (true, false) => Offer::Optional,
+        (true, true) => Offer::Required,
     }
 }

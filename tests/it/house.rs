@@ -23,7 +23,7 @@ const FLOORS: &[&[&str]] = &[
 /// Crates that may be named in one place only.
 const DOORS: &[(&str, &[&str])] = &[
     ("reqwest", &["relay/http.rs"]),
-    ("rustls", &["relay/http.rs"]),
+    ("rustls", &["relay/http.rs", "smtp/tls.rs", "smtp/connection.rs"]),
     ("governor", &["relay/limiter.rs"]),
     ("mail_parser", &["message"]),
     ("figment", &["config/layers.rs"]),
@@ -48,7 +48,8 @@ const PURE: &[&str] = &[
     "sender.rs",
     "smtp/codec.rs",
     "smtp/command.rs",
-    "smtp/session.rs",
+    "smtp/sasl.rs",
+    "smtp/session",
 ];
 
 /// What a pure room never says.

@@ -16,6 +16,7 @@ mod sandbox;
 mod smtp_codec;
 mod smtp_command;
 mod smtp_connection;
+mod smtp_edge;
 mod smtp_session;
 mod smtp_world;
 mod transcripts;

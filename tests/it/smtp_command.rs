@@ -11,7 +11,7 @@ fn read(line: &[u8]) -> Result<Command, Reply> {
 }
 
 fn mail(reverse_path: &str, size: u64) -> Command {
-    Command::Mail(Mail { reverse_path: (!reverse_path.is_empty()).then(|| address(reverse_path)), size })
+    Command::Mail(Mail { reverse_path: (!reverse_path.is_empty()).then(|| address(reverse_path)), size, auth: false })
 }
 
 fn address(text: &str) -> Address {
@@ -82,8 +82,14 @@ fn what_is_no_command_is_refused() {
         (b"NO\x00OP", "500 5.5.2"),
         (b"\xff\xfe", "500 5.5.2"),
         (b"N\xc3\x96OP", "500 5.5.2"),
-        (b"STARTTLS", "502 5.5.1"),
-        (b"AUTH PLAIN", "502 5.5.1"),
+        (b"STARTTLS now", "501 5.5.4"),
+        (b"AUTH", "501 5.5.4"),
+        (b"AUTH PLAIN a b", "501 5.5.4"),
+        (b"AUTH \xff", "500 5.5.2"),
+        (b"MAIL FROM:<> AUTH=", "501 5.5.4"),
+        (b"MAIL FROM:<> AUTH=a+0", "501 5.5.4"),
+        (b"MAIL FROM:<> AUTH=a+zz", "501 5.5.4"),
+        (b"MAIL FROM:<> AUTH=<> AUTH=<>", "501 5.5.4"),
         (b"BDAT 99999999999999999999999", "502 5.5.1"),
         (b"LHLO x", "502 5.5.1"),
         (b"SEND FROM:<a@b.test>", "502 5.5.1"),

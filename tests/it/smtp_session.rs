@@ -8,14 +8,21 @@ use proptest::prelude::*;
 use sidepost::address::Address;
 use sidepost::envelope::TransactionId;
 use sidepost::reply::{Enhanced, Reply};
+use sidepost::smtp::Protocol;
 use sidepost::smtp::codec::Flaw;
-use sidepost::smtp::session::{Event, Next, Session, Step, Terms};
+use sidepost::smtp::sasl::Verdict;
+use sidepost::smtp::session::{Event, Next, Offer, Session, Step, Terms};
 
 use crate::smtp_command::{any_line, is_lawful};
 
 fn terms() -> Terms {
     Terms {
-        client: None,
+        client: Some([10, 0, 0, 1].into()),
+        protocol: Protocol::Smtp,
+        encrypted: false,
+        principal: None,
+        tls: Offer::No,
+        auth: Offer::No,
         hostname: Arc::from("relay.test"),
         max_message_size: 1000,
         max_recipients: 3,
@@ -65,6 +72,14 @@ impl Scenario {
         if matches!(step.next, Next::CheckSender) {
             assert!(step.reply.is_none());
             step = self.0.step(Event::SenderChecked(Ok(())));
+        }
+        if let Next::CheckPassword(credentials) = &step.next {
+            let good = (&credentials.user[..], credentials.password.expose()) == ("ann", "secret");
+            let verdict = if good { Verdict::Welcome("ann".into()) } else { Verdict::Refused };
+            step = self.0.step(Event::PasswordChecked(verdict));
+        }
+        if matches!(step.next, Next::LookBehind) {
+            step = self.0.step(Event::Behind(false));
         }
         (step.reply.expect("each line has a reply"), step.next)
     }
@@ -222,13 +237,129 @@ fn a_driver_out_of_step_is_a_temporary_fault() {
     assert!(matches!(step.next, Next::Close));
 }
 
+// === AUTH and STARTTLS ===
+
+/// `NUL ann NUL secret`, and with another password.
+const GOOD: &str = "AUTH PLAIN AGFubgBzZWNyZXQ=";
+const BAD: &str = "AUTH PLAIN AGFubgBTRUNSRVQ=";
+
+fn with_auth(terms_: Terms) -> Scenario {
+    let mut s = Scenario(begun(terms_));
+    s.all(&[("AUTH PLAIN", "503 5.5.1"), ("EHLO a", "250")]);
+    s
+}
+
+fn private() -> Terms {
+    Terms { auth: Offer::Optional, encrypted: true, ..terms() }
+}
+
+#[test]
+fn a_client_authenticates_in_one_step_or_in_several() {
+    for dialogue in [
+        &[(GOOD, "235 2.7.0")][..],
+        &[("auth Plain", "334 "), ("AGFubgBzZWNyZXQ=", "235")],
+        &[("AUTH PLAIN YW5uAGFubgBzZWNyZXQ=", "235")],
+        &[("AUTH LOGIN", "334 VXNlcm5hbWU6"), ("YW5u", "334 UGFzc3dvcmQ6"), ("c2VjcmV0", "235")],
+        &[("AUTH login YW5u", "334 UGFzc3dvcmQ6"), ("c2VjcmV0", "235")],
+    ] {
+        let mut s = with_auth(private());
+        s.all(dialogue);
+        s.all(&[(GOOD, "503 5.5.1"), ("AUTH PLAIN", "503"), ("RSET", "250"), ("EHLO a", "250"), (GOOD, "503")]);
+        s.all(&[("MAIL FROM:<> AUTH=<>", "250"), ("RCPT TO:<c@d.test>", "250"), ("DATA", "354")]);
+        let step = s.0.step(Event::Data(id(), Ok(Bytes::new())));
+        let Next::Relay(transaction) = step.next else { panic!("{step:?}") };
+        assert_eq!(transaction.envelope.principal.unwrap(), "ann");
+    }
+}
+
+#[test]
+fn an_exchange_that_fails_changes_nothing() {
+    for dialogue in [
+        &[("AUTH PLAIN", "334"), ("*", "501 5.7.0")][..],
+        &[("AUTH LOGIN", "334"), ("YW5u", "334"), ("*", "501 5.7.0")],
+        &[("AUTH PLAIN", "334"), ("QUIT", "501 5.5.2")],
+        &[("AUTH PLAIN", "334"), ("", "501 5.5.2")],
+        &[("AUTH PLAIN =", "501 5.5.2")],
+        &[("AUTH PLAIN *", "501 5.5.2")],
+        &[("AUTH PLAIN !!!!", "501 5.5.2")],
+        &[(BAD, "535 5.7.8")],
+        &[("AUTH PLAIN Ym9iAGFubgBzZWNyZXQ=", "535 5.7.8")], // Ann as Bob.
+        &[("AUTH PLAIN AGFubgBzZWNyZXQA", "501 5.5.2")],     // A NUL behind the password.
+        &[("AUTH CRAM-MD5", "504 5.5.4")],
+        &[("AUTH", "501 5.5.4")],
+        &[("AUTH PLAIN a b", "501 5.5.4")],
+    ] {
+        let mut s = with_auth(Terms { auth: Offer::Required, ..private() });
+        s.all(dialogue);
+        s.all(&[("NOOP", "250"), ("MAIL FROM:<>", "530 5.7.0"), ("RCPT TO:<a@b.test>", "503"), (GOOD, "235")]);
+        s.all(&[("MAIL FROM:<>", "250")]);
+    }
+    let mut s = with_auth(private());
+    s.all(&[("AUTH PLAIN", "334")]);
+    assert_eq!(s.0.step(Event::TooLong).reply.unwrap().code, 500);
+    s.all(&[("NOOP", "250")]);
+}
+
+#[test]
+fn nobody_guesses_for_ever() {
+    let mut s = with_auth(private());
+    s.all(&[(BAD, "535"), (BAD, "535")]);
+    let (reply, next) = s.line(BAD);
+    assert!(reply.to_string().starts_with("421 4.7.0") && matches!(next, Next::Close), "{reply}");
+    let mut s = with_auth(private());
+    assert!(matches!(s.0.step(Event::Line(GOOD.as_bytes())).next, Next::CheckPassword(_)));
+    let step = s.0.step(Event::PasswordChecked(Verdict::TooMany));
+    assert!(matches!(step, Step { reply: Some(Reply { code: 421, .. }), next: Next::Close }));
+}
+
+#[test]
+fn passwords_are_not_taken_in_the_clear() {
+    let mut s = with_auth(Terms { encrypted: false, ..private() });
+    s.all(&[("EHLO a", "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES")]);
+    s.all(&[(GOOD, "538 5.7.11"), ("AUTH PLAIN", "538")]);
+    for client in [None, Some([127, 0, 0, 1].into()), Some("::1".parse().unwrap())] {
+        with_auth(Terms { encrypted: false, client, ..private() }).all(&[(GOOD, "235")]);
+    }
+    Scenario(begun(terms())).all(&[("AUTH PLAIN", "502 5.5.1"), ("EHLO a", "250"), ("MAIL FROM:<> AUTH=<>", "555")]);
+}
+
+#[test]
+fn who_is_known_may_send_from_anywhere() {
+    let stranger = Terms { may_relay: false, ..private() };
+    let mut s = with_auth(stranger.clone());
+    s.all(&[("MAIL FROM:<>", "530 5.7.0"), (GOOD, "235"), ("MAIL FROM:<>", "250"), (GOOD, "503")]);
+    let mut s = Scenario(begun(Terms { principal: Some("CN=app".into()), ..stranger }));
+    s.all(&[("EHLO a", "250"), ("MAIL FROM:<>", "250")]);
+}
+
+#[test]
+fn encryption_begins_a_new_session() {
+    let offered = Terms { tls: Offer::Required, auth: Offer::Optional, ..terms() };
+    let mut s = Scenario(begun(offered.clone()));
+    s.all(&[("EHLO a", "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / STARTTLS")]);
+    s.all(&[("MAIL FROM:<>", "530 5.7.0"), ("STARTTLS now", "501 5.5.4"), (GOOD, "538")]);
+    let (reply, next) = s.line("STARTTLS");
+    assert!(reply.to_string().starts_with("220 2.0.0") && matches!(next, Next::Handshake));
+    assert!(matches!(s.0.step(Event::Encrypted(None)), Step { reply: None, next: Next::ReadLine }));
+    s.all(&[("MAIL FROM:<>", "503"), ("STARTTLS", "503 5.5.1")]);
+    s.all(&[("EHLO a", "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / AUTH PLAIN LOGIN")]);
+    s.all(&[("MAIL FROM:<>", "250"), ("STARTTLS", "503")]);
+
+    let mut s = Scenario(begun(Terms { tls: Offer::Optional, ..offered.clone() }));
+    s.all(&[("EHLO a", "250"), ("MAIL FROM:<>", "250"), ("STARTTLS", "503 5.5.1"), ("RCPT TO:<a@b.test>", "250")]);
+
+    let mut s = Scenario(begun(offered));
+    assert!(matches!(s.0.step(Event::Line(b"STARTTLS")), Step { reply: None, next: Next::LookBehind }));
+    assert!(matches!(s.0.step(Event::Behind(true)), Step { reply: Some(Reply { code: 503, .. }), next: Next::Close }));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// Whatever is said, each line and each message gets exactly one lawful reply, and after the end there is none.
     #[test]
     fn every_line_has_one_reply(lines in vec(any_line(), 0..60), answers in vec(0u8..8, 1..10)) {
-        let mut session = begun(terms());
+        let mut session = begun(Terms { tls: Offer::Optional, auth: Offer::Optional, client: None, ..terms() });
         let mut answers = answers.into_iter().cycle();
         for line in lines {
             let greeting = line.to_ascii_uppercase().starts_with(b"EHLO") || line.to_ascii_uppercase().starts_with(b"HELO");
@@ -243,11 +374,15 @@ proptest! {
                     replies += 1;
                     is_lawful(reply);
                     prop_assert!(reply.enhanced.is_some() || greeting || reply.class() == 3, "{}", reply);
-                    prop_assert!(reply.class() != 3 || matches!(step.next, Next::ReadData));
+                    prop_assert!(reply.class() != 3 || matches!(step.next, Next::ReadData | Next::ReadResponse));
                 }
                 let yes = answers.next() != Some(2);
                 step = match step.next {
-                    Next::ReadLine | Next::Close => break,
+                    Next::ReadLine | Next::ReadResponse | Next::Close => break,
+                    Next::LookBehind => session.step(Event::Behind(!yes)),
+                    Next::Handshake => session.step(Event::Encrypted(None)),
+                    Next::CheckPassword(_) if yes => session.step(Event::PasswordChecked(Verdict::Welcome("x".into()))),
+                    Next::CheckPassword(_) => session.step(Event::PasswordChecked(Verdict::Refused)),
                     Next::CheckSender if yes => session.step(Event::SenderChecked(Ok(()))),
                     Next::CheckSender => session.step(Event::SenderChecked(Err(Reply::new(451, Enhanced(4, 3, 2), "no")))),
                     Next::ReadData => {
@@ -271,8 +406,8 @@ proptest! {
 
     /// Events in no order at all: the session may end, but it does not panic.
     #[test]
-    fn no_event_is_fatal(events in vec(0u8..9, 0..30)) {
-        let mut session = begun(terms());
+    fn no_event_is_fatal(events in vec(0u8..14, 0..30)) {
+        let mut session = begun(Terms { tls: Offer::Optional, auth: Offer::Optional, client: None, ..terms() });
         for event in events {
             let step = session.step(match event {
                 0 => Event::Line(b"EHLO a"),
@@ -283,6 +418,11 @@ proptest! {
                 5 => Event::Data(id(), Ok(Bytes::new())),
                 6 => Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "Ok")),
                 7 => Event::Garble,
+                8 => Event::Line(b"AUTH LOGIN"),
+                9 => Event::PasswordChecked(Verdict::Refused),
+                10 => Event::Line(b"STARTTLS"),
+                11 => Event::Behind(false),
+                12 => Event::Encrypted(None),
                 _ => Event::Line(b"RSET"),
             });
             if let Some(reply) = &step.reply {

@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sidepost::config::values::Size;
 use sidepost::config::{Ambiguous, Delivery, PartialFailure, Smtp};
 use sidepost::envelope::Transaction;
 use sidepost::metrics::Metrics;
 use sidepost::relay::Settled;
 use sidepost::reply::{Enhanced, Reply};
-use sidepost::smtp::{Server, Submit, connection};
+use sidepost::smtp::sasl::{Authenticate, Credentials, Verdict};
+use sidepost::smtp::tls::Tls;
+use sidepost::smtp::{Greeted, Protocol, Server, Submit, connection};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::task::JoinHandle;
 
@@ -53,6 +56,41 @@ impl Submit for Scripted {
     }
 }
 
+/// Ann's password is `secret`; `many` has failed too often; `panic` panics.
+pub struct Users;
+
+impl Authenticate for Users {
+    fn check<'a>(&'a self, credentials: &'a Credentials, _: Option<IpAddr>) -> BoxFuture<'a, Verdict> {
+        Box::pin(async move {
+            match (&credentials.user[..], credentials.password.expose()) {
+                ("ann", "secret") => Verdict::Welcome("ann".to_owned()),
+                ("many", _) => Verdict::TooMany,
+                ("panic", _) => panic!("on purpose"),
+                _ => Verdict::Refused,
+            }
+        })
+    }
+}
+
+/// A certificate for `relay.test`, and what trusts it.
+pub fn tls() -> (Arc<Tls>, tokio_rustls::TlsConnector) {
+    let made = rcgen::generate_simple_self_signed(["relay.test".to_owned()]).unwrap();
+    let tls = Tls::new(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(tls), Arc::new(config).into())
+}
+
+/// A TCP client in the clear.
+pub fn from(client: Option<IpAddr>) -> Greeted {
+    Greeted { client, protocol: Protocol::Smtp, encrypted: false, principal: None }
+}
+
 pub fn smtp() -> Smtp {
     Smtp {
         listen: vec!["smtp://127.0.0.1:0".parse().unwrap()],
@@ -67,6 +105,10 @@ pub fn smtp() -> Smtp {
 }
 
 pub fn server_with(smtp: &Smtp, max_in_flight_bytes: u64) -> Arc<Server<Scripted>> {
+    Arc::new(bare_server(smtp, max_in_flight_bytes))
+}
+
+pub fn bare_server(smtp: &Smtp, max_in_flight_bytes: u64) -> Server<Scripted> {
     let delivery = Delivery {
         deadline: Duration::from_secs(25),
         max_attempts: 4,
@@ -75,7 +117,7 @@ pub fn server_with(smtp: &Smtp, max_in_flight_bytes: u64) -> Arc<Server<Scripted
         max_in_flight_bytes: Size(max_in_flight_bytes),
         drain: DRAIN,
     };
-    Arc::new(Server::new(smtp, &delivery, Arc::default(), Arc::default()))
+    Server::new(smtp, &delivery, Arc::default(), Arc::default())
 }
 
 /// One server, and the clients that talk to it.
@@ -109,10 +151,14 @@ impl World {
     }
 
     pub fn connect_from(&self, ip: IpAddr, wire: usize) -> Client {
+        self.connect_as(from(Some(ip)), wire)
+    }
+
+    pub fn connect_as(&self, peer: Greeted, wire: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(wire);
         let writes = Arc::new(AtomicUsize::new(0));
         let stream = Counted { inner: theirs, writes: Arc::clone(&writes) };
-        let served = tokio::spawn(connection::serve(stream, Some(ip), Arc::clone(&self.server)));
+        let served = tokio::spawn(connection::serve(stream, peer, Arc::clone(&self.server)));
         Client { stream: ours, heard: Vec::new(), writes, served }
     }
 }

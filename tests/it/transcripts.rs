@@ -1,7 +1,7 @@
 //! Golden dialogues: each file in tests/transcripts is a story over the whole relay, with paused time.
 //!
 //! ```text
-//! #! key=value …   configuration, and client=ADDRESS
+//! #! key=value …   configuration, and client=ADDRESS, encrypted, auth, auth=required, tls, tls=required
 //! #                why
 //! C: line          the client sends a line with CRLF
 //! C< octets        the client sends exactly these (\r \n \0 \xHH \\, and {text*1000} repeats)
@@ -31,11 +31,12 @@ use sidepost::relay::account::Account;
 use sidepost::relay::http::{Transport, TransportError};
 use sidepost::relay::journal::Journal;
 use sidepost::sender::SenderPolicy;
-use sidepost::smtp::{Server, connection};
+use sidepost::smtp::{Greeted, Server, connection};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use crate::smtp_world::{Users, from, tls};
 use crate::world::config;
 
 /// Longer than any timer of the relay: what has not happened by then never will.
@@ -67,7 +68,7 @@ impl Transport for Api {
 
 struct Story {
     server: Arc<Server<Relay>>,
-    client: std::net::IpAddr,
+    peer: Greeted,
     stream: BufReader<DuplexStream>,
     requests: mpsc::UnboundedReceiver<(String, oneshot::Sender<Answer>)>,
     unanswered: Vec<oneshot::Sender<Answer>>,
@@ -75,9 +76,11 @@ struct Story {
 
 impl Story {
     fn begin(flags: &[&str]) -> Self {
-        let client = flags.iter().find_map(|f| f.strip_prefix("client=")).unwrap_or("127.0.0.1").parse().unwrap();
-        let flags: Vec<&str> = flags.iter().copied().filter(|f| !f.starts_with("client=")).collect();
-        let config = config(&flags);
+        let client = flags.iter().find_map(|f| f.strip_prefix("client=")).unwrap_or("127.0.0.1");
+        let peer = Greeted { encrypted: flags.contains(&"encrypted"), ..from(client.parse().ok()) };
+        let (keys, flags): (Vec<&str>, Vec<&str>) =
+            flags.iter().partition(|f| f.contains('.') && !f.starts_with("client="));
+        let config = config(&keys);
         let metrics = Arc::new(Metrics::default());
         let (send, requests) = mpsc::unbounded_channel();
         let transport: Arc<dyn Transport> = Arc::new(Api { requests: send });
@@ -86,14 +89,22 @@ impl Story {
         let sender = SenderPolicy::new(&config.sender.default).unwrap();
         let journal = Journal::new(LogAddresses::Full);
         let relay = Relay::new(Arc::new(account), sender, &config.delivery, journal, Arc::clone(&metrics));
-        let server = Arc::new(Server::new(&config.smtp, &config.delivery, Arc::new(relay), metrics));
-        let stream = Self::connect(&server, client);
-        Self { server, client, stream, requests, unanswered: Vec::new() }
+        let mut server = Server::new(&config.smtp, &config.delivery, Arc::new(relay), metrics);
+        for flag in flags {
+            server = match flag {
+                "auth" | "auth=required" => server.with_auth(Arc::new(Users), flag != "auth"),
+                "tls" | "tls=required" => server.with_tls(tls().0, flag != "tls"),
+                _ => server,
+            };
+        }
+        let server = Arc::new(server);
+        let stream = Self::connect(&server, &peer);
+        Self { server, peer, stream, requests, unanswered: Vec::new() }
     }
 
-    fn connect(server: &Arc<Server<Relay>>, client: std::net::IpAddr) -> BufReader<DuplexStream> {
+    fn connect(server: &Arc<Server<Relay>>, peer: &Greeted) -> BufReader<DuplexStream> {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
-        tokio::spawn(connection::serve(theirs, Some(client), Arc::clone(server)));
+        tokio::spawn(connection::serve(theirs, peer.clone(), Arc::clone(server)));
         BufReader::new(ours)
     }
 
@@ -105,7 +116,7 @@ impl Story {
             "C:" => self.write(&[&unescape(text)[..], b"\r\n"].concat()).await,
             "C<" => self.write(&unescape(text)).await,
             "T:" => tokio::time::sleep(humantime::parse_duration(text).unwrap()).await,
-            "X:" => self.stream = Self::connect(&self.server, self.client),
+            "X:" => self.stream = Self::connect(&self.server, &self.peer),
             "D:" => self.server.shut_down(),
             "A<" => self.answer(text),
             "S:" => return Some(format!("S: {}", self.read().await)),

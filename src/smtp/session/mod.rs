@@ -1,7 +1,8 @@
 //! The dialogue without I/O: an [`Event`] goes in, a [`Step`] comes out: the reply, and what has to happen next.
 //!
-//! Every transition stands in this file. The session is who talks; a transaction is one envelope of it, owned by the
-//! state that it is in and gone when that state is left.
+//! The session is who talks; a transaction is one envelope of it, owned by the state that it is in and gone when that
+//! state is left. This file says what becomes of each event and command; `transaction` has what a mail goes through,
+//! `access` AUTH and STARTTLS, `replies` the words.
 //!
 //! ```text
 //!          MAIL                    accepted              DATA, with a recipient         the dot
@@ -10,43 +11,73 @@
 //!   |    refused      |                     RCPT +-+  | RSET, EHLO, HELO            | flawed          | settled
 //!   +-----------------+-------------------------------+-----------------------------+-----------------+
 //!
+//!  Idle --AUTH--> Authenticating --the last response--> Checking --verdict--> Idle
+//!  Idle --STARTTLS--> Securing --nothing behind it--> Handshaking --encrypted--> Idle, and all is forgotten
 //!  QUIT, HTTP, too many errors, silence, drain: from anywhere to Closed
 //! ```
 
-use std::borrow::Cow;
+mod access;
+mod replies;
+mod transaction;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::address::Address;
 use crate::envelope::{Envelope, Transaction, TransactionId};
-use crate::reply::{Enhanced, Reply};
+use crate::reply::Reply;
+use crate::smtp::Protocol;
 use crate::smtp::codec::Flaw;
-use crate::smtp::command::{self, Command, Mail};
+use crate::smtp::command::{self, Command};
+use crate::smtp::sasl::{Credentials, Exchange, Verdict};
+use replies::{help, is_protocol_error, reply};
+
+pub use replies::{busy, fault};
 
 /// How many protocol errors end a session. An honest client makes one or two; who makes twenty is out of step.
 const MAX_ERRORS: u64 = 20;
+
+/// Whether a client can have something, or has to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// There is none.
+    No,
+    /// It is there.
+    Optional,
+    /// No mail without it.
+    Required,
+}
 
 /// What the session promises and demands.
 #[derive(Debug, Clone)]
 pub struct Terms {
     /// The client's address; `None` on a Unix socket.
     pub client: Option<IpAddr>,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Whether the session began encrypted.
+    pub encrypted: bool,
+    /// Who the client has shown to be before the session began.
+    pub principal: Option<String>,
     /// The relay's name.
     pub hostname: Arc<str>,
     /// Largest message in octets.
     pub max_message_size: usize,
     /// Most recipients of one transaction.
     pub max_recipients: usize,
-    /// Whether this client may send at all.
+    /// Whether this client's network may send.
     pub may_relay: bool,
+    /// STARTTLS.
+    pub tls: Offer,
+    /// AUTH.
+    pub auth: Offer,
 }
 
 /// What happened.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A command line came; without its CRLF.
+    /// A command line, or the line that was asked for, came; without its CRLF.
     Line(&'a [u8]),
     /// A line came that holds a lonely CR or LF.
     Garble,
@@ -54,6 +85,12 @@ pub enum Event<'a> {
     TooLong,
     /// The answer to [`Next::CheckSender`].
     SenderChecked(Result<(), Reply>),
+    /// The answer to [`Next::CheckPassword`].
+    PasswordChecked(Verdict),
+    /// The answer to [`Next::LookBehind`]: whether there are octets already.
+    Behind(bool),
+    /// The answer to [`Next::Handshake`], if it succeeded: the principal of the client's certificate, if it has one.
+    Encrypted(Option<String>),
     /// The dot came: the name of the transaction, and the message or why it was not kept.
     Data(TransactionId, Result<Bytes, Flaw>),
     /// The answer to [`Next::Relay`].
@@ -69,10 +106,18 @@ pub enum Event<'a> {
 pub enum Next {
     /// Read a line.
     ReadLine,
+    /// Read a line of an authentication, which may be longer.
+    ReadResponse,
     /// Read up to the dot.
     ReadData,
     /// Ask whether mail can be taken now.
     CheckSender,
+    /// Ask whether these are good.
+    CheckPassword(Credentials),
+    /// See whether anything came behind the line.
+    LookBehind,
+    /// Say what is to be said, drop what came behind it, and make the stream an encrypted one.
+    Handshake,
     /// Relay this.
     Relay(Transaction),
     /// Say what is to be said, and close.
@@ -94,6 +139,14 @@ enum State {
     /// No transaction. `refused`: the last MAIL was refused, so that a pipelining client's RCPT and DATA, sent before it
     /// could know, are no errors of its own.
     Idle { refused: bool },
+    /// An AUTH waits for the client's next response.
+    Authenticating(Exchange),
+    /// An AUTH waits for the driver's answer.
+    Checking,
+    /// STARTTLS was understood, and must be the last that came.
+    Securing,
+    /// 220 was said to STARTTLS.
+    Handshaking,
     /// MAIL was understood and waits for the driver's answer.
     Asking(Envelope),
     /// Takes recipients.
@@ -111,21 +164,28 @@ enum State {
 pub struct Session {
     terms: Terms,
     helo: Option<String>,
+    /// Who the client has shown to be.
+    principal: Option<String>,
+    encrypted: bool,
     state: State,
     errors: u64,
+    /// How many authentications were refused.
+    refusals: u8,
 }
 
 impl Session {
     /// A session, and the greeting that opens it (RFC 5321 §3.1).
     pub fn begin(terms: Terms) -> (Self, Step) {
         let greeting = Reply::plain(220, format!("{} ESMTP sidepost", terms.hostname));
-        let session = Self { terms, helo: None, state: State::Idle { refused: false }, errors: 0 };
+        let (principal, encrypted) = (terms.principal.clone(), terms.encrypted);
+        let state = State::Idle { refused: false };
+        let session = Self { terms, helo: None, principal, encrypted, state, errors: 0, refusals: 0 };
         (session, Step { reply: Some(greeting), next: Next::ReadLine })
     }
 
     /// Whether a transaction is open: one that is may be finished although the relay shuts down.
     pub fn in_transaction(&self) -> bool {
-        !matches!(self.state, State::Idle { .. } | State::Closed)
+        matches!(self.state, State::Asking(_) | State::Open(_) | State::Data(_) | State::Relaying)
     }
 
     /// The largest message in octets that was promised.
@@ -152,21 +212,23 @@ impl Session {
                     Err(refusal) => self.refuse(state, refusal),
                 }
             }
-            (state @ (State::Idle { .. } | State::Open(_)), Event::Garble) => {
-                self.refuse(state, reply(500, 5, 2, "A CR or LF stands alone; end lines with CRLF only"))
+            (State::Authenticating(exchange), Event::Line(line)) => self.turn(exchange.respond(line)),
+            (state @ (State::Idle { .. } | State::Open(_) | State::Authenticating(_)), Event::Garble) => self.refuse(
+                state.without_exchange(),
+                reply(500, 5, 2, "A CR or LF stands alone; end lines with CRLF only"),
+            ),
+            (state @ (State::Idle { .. } | State::Open(_) | State::Authenticating(_)), Event::TooLong) => {
+                let text = "Line too long; a command has at most 2048 octets, a response to AUTH 12288";
+                self.refuse(state.without_exchange(), reply(500, 5, 2, text))
             }
-            (state @ (State::Idle { .. } | State::Open(_)), Event::TooLong) => {
-                self.refuse(state, reply(500, 5, 2, "Line too long; a command has at most 2048 octets"))
-            }
+            (State::Checking, Event::PasswordChecked(verdict)) => self.judge(verdict),
+            (State::Securing, Event::Behind(behind)) => self.secure(behind),
+            (State::Handshaking, Event::Encrypted(principal)) => self.start_over(principal),
             (State::Asking(envelope), Event::SenderChecked(Ok(()))) => {
                 self.go(State::Open(envelope), reply(250, 1, 0, "Sender ok"))
             }
             (State::Asking(_), Event::SenderChecked(Err(refusal))) => self.go(State::Idle { refused: true }, refusal),
-            (State::Data(envelope), Event::Data(id, Ok(data))) => {
-                self.state = State::Relaying;
-                let transaction = Transaction { id, client: self.terms.client, envelope, data };
-                Step { reply: None, next: Next::Relay(transaction) }
-            }
+            (State::Data(envelope), Event::Data(id, Ok(data))) => self.relay(envelope, id, data),
             (State::Data(_), Event::Data(id, Err(flaw))) => self.idle(self.flaw_reply(flaw, id)),
             (State::Relaying, Event::Settled(settled)) => self.idle(settled),
             // Not the client's doing: the driver broke the contract, and a bug is always temporary.
@@ -199,7 +261,12 @@ impl Session {
             (state, Command::Expn) => {
                 self.refuse(state, reply(502, 5, 1, "There are no lists here; name each recipient with RCPT"))
             }
-            (state, Command::Help) => self.go(state, help()),
+            (state, Command::Help) => {
+                let help = help(&self.terms);
+                self.go(state, help)
+            }
+            (state, Command::Auth(auth)) => self.authenticate(state, &auth),
+            (state, Command::StartTls) => self.start_tls(state),
             (State::Idle { .. }, Command::Mail(mail)) => self.mail(mail),
             (state, Command::Mail(_)) => {
                 self.refuse(state, reply(503, 5, 1, "A transaction is open already; end it with DATA or RSET"))
@@ -213,45 +280,6 @@ impl Session {
         }
     }
 
-    fn mail(&mut self, mail: Mail) -> Step {
-        // RFC 5321 §4.1.4: a session must be initialised before it takes mail.
-        let Some(helo) = self.helo.clone() else {
-            return self.out_of_order(State::Idle { refused: false }, "Say EHLO or HELO first");
-        };
-        let refused = State::Idle { refused: true };
-        if !self.terms.may_relay {
-            let text = "This client may not send here; the operator can add its network to smtp.allow";
-            return self.go(refused, reply(550, 7, 1, text));
-        }
-        if mail.size > self.terms.max_message_size as u64 {
-            return self.go(refused, self.too_large(None)); // RFC 1870 §6.1
-        }
-        let reverse_path = mail.reverse_path;
-        self.state = State::Asking(Envelope { helo, principal: None, reverse_path, recipients: Vec::new() });
-        Step { reply: None, next: Next::CheckSender }
-    }
-
-    fn rcpt(&mut self, mut envelope: Envelope, address: Address) -> Step {
-        let known = envelope.recipients.contains(&address);
-        if !known && envelope.recipients.len() >= self.terms.max_recipients {
-            // RFC 5321 §4.5.3.1.10: 452, and the transaction goes on with those accepted.
-            let text = "Too many recipients in one transaction; send the rest in another one";
-            return self.go(State::Open(envelope), reply(452, 5, 3, text));
-        }
-        if !known {
-            envelope.recipients.push(address);
-        }
-        self.go(State::Open(envelope), reply(250, 1, 5, "Recipient ok"))
-    }
-
-    fn data(&mut self, envelope: Envelope) -> Step {
-        if envelope.recipients.is_empty() {
-            return self.go(State::Open(envelope), reply(554, 5, 1, "No valid recipient; send RCPT before DATA"));
-        }
-        self.state = State::Data(envelope);
-        Step { reply: Some(Reply::plain(354, "Send the message, end it with <CRLF>.<CRLF>")), next: Next::ReadData }
-    }
-
     // === How an event ends ===
 
     fn go(&mut self, state: State, reply: Reply) -> Step {
@@ -261,6 +289,12 @@ impl Session {
 
     fn idle(&mut self, reply: Reply) -> Step {
         self.go(State::Idle { refused: false }, reply)
+    }
+
+    /// Waits for the driver's answer before anything is said.
+    fn wait(&mut self, state: State, next: Next) -> Step {
+        self.state = state;
+        Step { reply: None, next }
     }
 
     fn close(&mut self, reply: Reply) -> Step {
@@ -290,62 +324,14 @@ impl Session {
             state => self.refuse(state, refusal),
         }
     }
+}
 
-    // === Replies that depend on the terms ===
-
-    fn ehlo_reply(&self) -> Reply {
-        let size = format!("SIZE {}", self.terms.max_message_size);
-        let lines: Vec<Cow<'static, str>> = vec![
-            self.terms.hostname.to_string().into(),
-            "PIPELINING".into(),
-            size.into(),
-            "8BITMIME".into(),
-            "ENHANCEDSTATUSCODES".into(),
-        ];
-        Reply::multiline(250, lines)
-    }
-
-    fn flaw_reply(&self, flaw: Flaw, id: TransactionId) -> Reply {
-        match flaw {
-            Flaw::TooLarge => self.too_large(Some(id)),
-            Flaw::NoRoom => {
-                reply(452, 3, 1, format!("The relay holds as much mail as it may; send this one again later id={id}"))
-            }
-            Flaw::LineEnds => {
-                let text = "The message holds a CR or LF alone; its lines must end with CRLF, and only they may";
-                reply(550, 6, 0, format!("{text} id={id}"))
-            }
+impl State {
+    /// A response that cannot be read ends its exchange.
+    fn without_exchange(self) -> Self {
+        match self {
+            Self::Authenticating(_) => Self::Idle { refused: false },
+            state => state,
         }
     }
-
-    fn too_large(&self, id: Option<TransactionId>) -> Reply {
-        let limit = self.terms.max_message_size;
-        let id = id.map(|id| format!(" id={id}")).unwrap_or_default();
-        reply(552, 3, 4, format!("The message is too large; this relay takes at most {limit} octets{id}"))
-    }
-}
-
-/// The reply when the relay itself is at fault.
-pub fn fault() -> Reply {
-    reply(421, 3, 0, "Internal error of the relay; connect again later")
-}
-
-/// The reply to a client that finds all places taken.
-pub fn busy(whose: &'static str) -> Reply {
-    reply(421, 7, 0, format!("Too many connections {whose}; try again later"))
-}
-
-/// 500 to 504 and 555 are about the protocol (RFC 5321 §4.2.2), unless the subject says that it is the address.
-fn is_protocol_error(reply: &Reply) -> bool {
-    matches!(reply.code, 500..=504 | 555) && reply.enhanced.is_none_or(|e| e.1 == 5)
-}
-
-fn help() -> Reply {
-    let commands = "Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT";
-    let purpose = "Mail is sent on through an HTTP API; 250 after the dot means that the API has taken it";
-    Reply { code: 214, enhanced: Some(Enhanced(2, 0, 0)), lines: vec![commands.into(), purpose.into()] }
-}
-
-fn reply(code: u16, subject: u8, detail: u8, text: impl Into<Cow<'static, str>>) -> Reply {
-    Reply::new(code, Enhanced::of(code, subject, detail), text)
 }
