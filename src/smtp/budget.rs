@@ -58,6 +58,9 @@ impl Share {
     /// Gives everything back.
     pub fn release(&mut self) {
         let octets = std::mem::take(&mut self.octets);
+        if octets == 0 {
+            return; // Asked with every line, and nearly always so.
+        }
         self.budget.left.fetch_add(octets, Ordering::AcqRel);
         self.budget.metrics.in_flight_bytes.dec_by(signed(octets));
     }

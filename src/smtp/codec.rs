@@ -4,7 +4,7 @@
 //! CRLF.CRLF alone ends a message (RFC 5321 §2.3.8, §4.1.1.4), and whatever holds a lonely CR or LF is refused whole.
 
 use bytes::Bytes;
-use memchr::{memchr_iter, memchr2};
+use memchr::{memchr_iter, memchr2, memchr2_iter};
 
 /// Longest command line that is looked at, in octets without its CRLF. RFC 5321 §4.5.3.1.4 asks for 512 with CRLF;
 /// extensions add to it, and nothing honest comes near this.
@@ -100,7 +100,7 @@ fn find_crlf(input: &[u8]) -> Option<usize> {
 
 // === Message data ===
 
-/// Why a message was not kept. The reader goes on to the dot all the same, so that no line of it is ever taken for a
+/// Why a message was not kept. The reader goes on to its end all the same, so that no line of it is ever taken for a
 /// command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flaw {
@@ -111,6 +111,71 @@ pub enum Flaw {
     /// A CR without LF, or a LF without CR.
     LineEnds,
 }
+
+/// What is kept of a message.
+#[derive(Debug)]
+pub struct Content {
+    octets: Vec<u8>,
+    limit: usize,
+    flaw: Option<Flaw>,
+}
+
+impl Content {
+    fn new(limit: usize) -> Self {
+        Self { octets: Vec::new(), limit, flaw: None }
+    }
+
+    fn keep(&mut self, octets: &[u8]) {
+        if self.flaw.is_none() && self.octets.len() + octets.len() <= self.limit {
+            self.octets.extend_from_slice(octets);
+        } else if !octets.is_empty() && self.flaw.is_none() {
+            self.flawed(Flaw::TooLarge);
+        }
+    }
+
+    /// Notes a flaw and drops the content, which nobody will read. Of several flaws the most lasting one speaks: there
+    /// is no use in asking a client to try again later with what will be refused then.
+    fn flawed(&mut self, flaw: Flaw) {
+        self.flaw = self.flaw.max(Some(flaw));
+        self.octets = Vec::new();
+    }
+
+    fn finish(self) -> Result<Bytes, Flaw> {
+        match self.flaw {
+            None => Ok(Bytes::from(self.octets)),
+            Some(flaw) => Err(flaw),
+        }
+    }
+}
+
+/// Takes a message, or a part of it, off the stream.
+pub trait Decode {
+    /// Takes octets; says after how many of them it ended, or `None` if it took them all and goes on.
+    fn decode(&mut self, input: &[u8]) -> Option<usize>;
+
+    /// What is kept.
+    fn content(&self) -> &Content;
+
+    /// The same, to be changed.
+    fn content_mut(&mut self) -> &mut Content;
+
+    /// How many octets are held.
+    fn held(&self) -> usize {
+        self.content().octets.len()
+    }
+
+    /// Whether the message is known to be refused, so that nothing more of it is held.
+    fn is_flawed(&self) -> bool {
+        self.content().flaw.is_some()
+    }
+
+    /// Stops keeping content, because there is no memory for it; what is held goes at once.
+    fn give_up(&mut self) {
+        self.content_mut().flawed(Flaw::NoRoom);
+    }
+}
+
+// === DATA ===
 
 /// Where the decoder stands within CRLF.CRLF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,19 +197,29 @@ enum At {
 #[derive(Debug)]
 pub struct DataDecoder {
     at: At,
-    content: Vec<u8>,
-    limit: usize,
-    flaw: Option<Flaw>,
+    content: Content,
 }
 
 impl DataDecoder {
     /// A decoder that keeps at most `limit` octets.
     pub fn new(limit: usize) -> Self {
-        Self { at: At::Bol, content: Vec::new(), limit, flaw: None }
+        Self { at: At::Bol, content: Content::new(limit) }
     }
 
-    /// Takes octets; says after how many of them the message ended, or `None` if it took them all and goes on.
-    pub fn decode(&mut self, input: &[u8]) -> Option<usize> {
+    /// The message, once [`Decode::decode`] has said that it ended.
+    pub fn finish(self) -> Result<Bytes, Flaw> {
+        self.content.finish()
+    }
+
+    /// Notes lonely octets; goes on in the state given.
+    fn lonely(&mut self, at: At) -> At {
+        self.content.flawed(Flaw::LineEnds);
+        at
+    }
+}
+
+impl Decode for DataDecoder {
+    fn decode(&mut self, input: &[u8]) -> Option<usize> {
         let mut kept = 0; // What stands from here up to `i` is content not yet copied.
         let mut i = 0;
         while let Some(&octet) = input.get(i) {
@@ -152,14 +227,14 @@ impl DataDecoder {
             self.at = match (at, octet) {
                 (At::DotCr, LF) => return Some(i + 1),
                 (At::Bol, b'.') | (At::Dot, CR) => {
-                    self.keep(input, kept, i);
+                    self.content.keep(input.get(kept..i).unwrap_or_default());
                     kept = i + 1;
                     if at == At::Bol { At::Dot } else { At::DotCr }
                 }
                 (At::Cr, LF) => At::Bol,
-                (At::Cr | At::DotCr, CR) => self.flawed(Flaw::LineEnds, At::Cr),
+                (At::Cr | At::DotCr, CR) => self.lonely(At::Cr),
                 (_, CR) => At::Cr,
-                (_, LF) | (At::Cr | At::DotCr, _) => self.flawed(Flaw::LineEnds, At::Mid),
+                (_, LF) | (At::Cr | At::DotCr, _) => self.lonely(At::Mid),
                 _ => {
                     i = next_break(input, i);
                     self.at = At::Mid;
@@ -168,48 +243,16 @@ impl DataDecoder {
             };
             i += 1;
         }
-        self.keep(input, kept, i);
+        self.content.keep(input.get(kept..i).unwrap_or_default());
         None
     }
 
-    /// How many octets are held.
-    pub fn held(&self) -> usize {
-        self.content.len()
+    fn content(&self) -> &Content {
+        &self.content
     }
 
-    /// Whether the message is known to be refused, so that nothing more of it is held.
-    pub fn is_flawed(&self) -> bool {
-        self.flaw.is_some()
-    }
-
-    /// Stops keeping content, because there is no memory for it; what is held goes at once.
-    pub fn give_up(&mut self) {
-        self.flawed(Flaw::NoRoom, self.at);
-    }
-
-    /// The message, once [`DataDecoder::decode`] has said that it ended. Of several flaws the most lasting one speaks:
-    /// there is no use in asking a client to try again later with what will be refused then.
-    pub fn finish(self) -> Result<Bytes, Flaw> {
-        match self.flaw {
-            None => Ok(Bytes::from(self.content)),
-            Some(flaw) => Err(flaw),
-        }
-    }
-
-    fn keep(&mut self, input: &[u8], from: usize, to: usize) {
-        let octets = input.get(from..to).unwrap_or_default();
-        if self.flaw.is_none() && self.content.len() + octets.len() <= self.limit {
-            self.content.extend_from_slice(octets);
-        } else if !octets.is_empty() && self.flaw.is_none() {
-            self.flawed(Flaw::TooLarge, self.at);
-        }
-    }
-
-    /// Notes a flaw and drops the content, which nobody will read; goes on in the state given.
-    fn flawed(&mut self, flaw: Flaw, at: At) -> At {
-        self.flaw = self.flaw.max(Some(flaw));
-        self.content = Vec::new();
-        at
+    fn content_mut(&mut self) -> &mut Content {
+        &mut self.content
     }
 }
 
@@ -217,4 +260,92 @@ impl DataDecoder {
 fn next_break(input: &[u8], i: usize) -> usize {
     let rest = input.get(i..).unwrap_or_default();
     memchr2(CR, LF, rest).map_or(input.len(), |n| i + n)
+}
+
+// === BDAT ===
+
+/// Takes the chunks of one message (RFC 3030 §2): so many octets each, just as they are. Where the cuts are means nothing.
+/// Lonely CR and LF are refused as in DATA, since BINARYMIME is not offered.
+#[derive(Debug)]
+pub struct ChunkDecoder {
+    /// How many octets of this chunk are still to come.
+    left: u64,
+    is_last: bool,
+    after_cr: bool,
+    content: Content,
+}
+
+impl ChunkDecoder {
+    /// A decoder that keeps at most `limit` octets of all chunks together.
+    pub fn new(limit: usize) -> Self {
+        Self { left: 0, is_last: false, after_cr: false, content: Content::new(limit) }
+    }
+
+    /// Goes on to the next chunk. Nothing is set aside for what is only announced; but what would be too much is not
+    /// collected first.
+    #[must_use]
+    pub fn expect(mut self, size: u64, is_last: bool) -> Self {
+        if size.saturating_add(self.held() as u64) > self.content.limit as u64 {
+            self.content.flawed(Flaw::TooLarge);
+        }
+        (self.left, self.is_last) = (size, is_last);
+        self
+    }
+
+    /// Whether this chunk is the message's last.
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+
+    /// This decoder, unless a flaw was found so far.
+    pub fn checked(self) -> Result<Self, Flaw> {
+        match self.content.flaw {
+            None => Ok(self),
+            Some(flaw) => Err(flaw),
+        }
+    }
+
+    /// The message, once the last chunk has ended.
+    pub fn finish(self) -> Result<Bytes, Flaw> {
+        self.content.finish()
+    }
+
+    /// Whether a CR or LF stands alone in what has come.
+    fn has_lonely(&self, octets: &[u8]) -> bool {
+        let before = |at: usize| at.checked_sub(1).map_or(self.after_cr, |at| octets.get(at) == Some(&CR));
+        let broken = self.after_cr && octets.first().is_some_and(|octet| *octet != LF);
+        broken
+            || memchr2_iter(CR, LF, octets).any(|at| match octets.get(at) {
+                Some(&LF) => !before(at),
+                _ => octets.get(at + 1).is_some_and(|next| *next != LF),
+            })
+    }
+}
+
+impl Decode for ChunkDecoder {
+    fn decode(&mut self, input: &[u8]) -> Option<usize> {
+        let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len());
+        let octets = input.get(..taken).unwrap_or_default();
+        if self.has_lonely(octets) {
+            self.content.flawed(Flaw::LineEnds);
+        }
+        self.content.keep(octets);
+        self.after_cr = octets.last().map_or(self.after_cr, |last| *last == CR);
+        self.left -= taken as u64;
+        if self.left > 0 {
+            return None;
+        }
+        if self.is_last && self.after_cr {
+            self.content.flawed(Flaw::LineEnds);
+        }
+        Some(taken)
+    }
+
+    fn content(&self) -> &Content {
+        &self.content
+    }
+
+    fn content_mut(&mut self) -> &mut Content {
+        &mut self.content
+    }
 }

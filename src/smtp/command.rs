@@ -25,6 +25,10 @@ pub enum Command {
     Rcpt(Address),
     /// DATA.
     Data,
+    /// BDAT.
+    Bdat(Chunk),
+    /// BDAT whose size cannot be read: where the next command begins is unknown.
+    BadBdat,
     /// RSET.
     Rset,
     /// NOOP.
@@ -58,6 +62,15 @@ pub struct Mail {
     pub auth: bool,
 }
 
+/// What BDAT says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    /// How many octets follow the line.
+    pub size: u64,
+    /// Whether the message ends with them.
+    pub last: bool,
+}
+
 /// What AUTH says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
@@ -75,6 +88,7 @@ enum Verb {
     Mail,
     Rcpt,
     Data,
+    Bdat,
     Rset,
     Noop,
     Vrfy,
@@ -101,7 +115,7 @@ const VERBS: &[(&str, Verb)] = &[
     ("HELP", Verb::Help),
     ("STARTTLS", Verb::StartTls),
     ("AUTH", Verb::Auth),
-    ("BDAT", Verb::NotHere),
+    ("BDAT", Verb::Bdat),
     ("LHLO", Verb::NotHere),
     ("ETRN", Verb::NotHere),
     ("SEND", Verb::NotHere),
@@ -130,6 +144,7 @@ pub fn parse(line: &[u8], hostname: &str) -> Result<Command, Reply> {
     match VERBS.iter().find(|(name, _)| verb.eq_ignore_ascii_case(name.as_bytes())) {
         Some((_, Verb::Mail)) => mail(argument),
         Some((_, Verb::Rcpt)) => rcpt(argument, hostname),
+        Some((_, Verb::Bdat)) => Ok(bdat(argument).map_or(Command::BadBdat, Command::Bdat)),
         Some((_, Verb::Http)) => Ok(Command::Http),
         Some((_, Verb::Ehlo)) => client_name(argument).map(Command::Ehlo),
         Some((_, Verb::Helo)) => client_name(argument).map(Command::Helo),
@@ -174,6 +189,16 @@ fn client_name(argument: &[u8]) -> Result<String, Reply> {
         return Err(Reply::plain(501, "The name must be printable ASCII of at most 255 octets: EHLO host.example.com"));
     }
     Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+/// RFC 3030 §2: `chunk-size ::= 1*DIGIT`, decimal whatever it begins with, and perhaps LAST.
+fn bdat(argument: &[u8]) -> Option<Chunk> {
+    let mut words = argument.split(|b| *b == b' ').filter(|word| !word.is_empty());
+    let digits = words.next().filter(|word| word.iter().all(u8::is_ascii_digit))?;
+    let add = |n: u64, digit: &u8| n.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    let size = digits.iter().try_fold(0, add)?;
+    let last = words.next().map(|word| word.eq_ignore_ascii_case(b"LAST"));
+    (last != Some(false) && words.next().is_none()).then_some(Chunk { size, last: last.is_some() })
 }
 
 /// RFC 4954 §4: a mechanism, and at most one response.

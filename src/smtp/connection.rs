@@ -20,7 +20,7 @@ use crate::relay::Settled;
 use crate::relay::ledger::Receipt;
 use crate::reply::Reply;
 use crate::smtp::budget::Share;
-use crate::smtp::codec::{DataDecoder, Flaw, Line, LineReader, Scan};
+use crate::smtp::codec::{ChunkDecoder, DataDecoder, Decode, Line, LineReader, Scan};
 use crate::smtp::sasl::{Credentials, Verdict};
 use crate::smtp::session::{self, Event, Next, Session, Step};
 use crate::smtp::tls::Tls;
@@ -85,9 +85,16 @@ impl<R: Submit> Connection<R> {
                 self.wire.say(reply).await?;
             }
             let event = match step.next {
-                Next::ReadLine => self.wire.read_line(self.session.in_transaction(), LineReader::scan).await,
+                Next::ReadLine => {
+                    if !self.session.holds_octets() {
+                        share.release();
+                    }
+                    self.wire.read_line(self.session.in_transaction(), LineReader::scan).await
+                }
                 Next::ReadResponse => self.wire.read_line(false, LineReader::scan_response).await,
                 Next::ReadData => self.read_data(&mut share).await,
+                Next::ReadChunk(decoder) => self.read_chunk(decoder, &mut share).await,
+                Next::Swallow(octets) => self.swallow(octets, &mut share).await,
                 Next::CheckSender => Ok(Event::SenderChecked(self.server.relay.admit())),
                 Next::CheckPassword(credentials) => {
                     self.wire.flush().await?;
@@ -106,7 +113,8 @@ impl<R: Submit> Connection<R> {
                 Next::Close => return self.wire.close(forced).await,
             };
             step = match event {
-                Ok(Event::Data(id, Err(flaw))) => self.refuse(id, flaw),
+                Ok(Event::Data(id, Err(flaw))) => self.refuse(id, Event::Data(id, Err(flaw))),
+                Ok(Event::Chunk(id, Err(flaw))) => self.refuse(id, Event::Chunk(id, Err(flaw))),
                 Ok(event) => self.session.step(event),
                 Err(Lost::Idle) => self.session.step(Event::Idle),
                 Err(Lost::Drain) => self.session.step(Event::Drain),
@@ -139,16 +147,26 @@ impl<R: Submit> Connection<R> {
     async fn read_data(&mut self, share: &mut Share) -> Result<Event<'static>, Lost> {
         let id = TransactionId::new(uuid::Uuid::now_v7());
         let mut decoder = DataDecoder::new(self.session.max_message_size());
-        self.wire.read_data(&mut decoder, share).await?;
-        if decoder.is_flawed() {
-            share.release();
-        }
+        self.wire.read_content(&mut decoder, share).await?;
         Ok(Event::Data(id, decoder.finish()))
     }
 
-    /// The only refusals after the dot that the relay does not see, and so does not log and count.
-    fn refuse(&mut self, id: TransactionId, flaw: Flaw) -> Step {
-        let step = self.session.step(Event::Data(id, Err(flaw)));
+    /// Reads a chunk to its last octet, whatever comes of it.
+    async fn read_chunk(&mut self, mut decoder: ChunkDecoder, share: &mut Share) -> Result<Event<'static>, Lost> {
+        let id = TransactionId::new(uuid::Uuid::now_v7());
+        self.wire.read_content(&mut decoder, share).await?;
+        Ok(Event::Chunk(id, decoder.checked()))
+    }
+
+    async fn swallow(&mut self, octets: u64, share: &mut Share) -> Result<Event<'static>, Lost> {
+        let mut decoder = ChunkDecoder::new(0).expect(octets, false);
+        self.wire.read_content(&mut decoder, share).await?;
+        Ok(Event::Swallowed)
+    }
+
+    /// The only refusals of messages that the relay does not see, and so does not log and count.
+    fn refuse(&mut self, id: TransactionId, event: Event<'_>) -> Step {
+        let step = self.session.step(event);
         if let Some(reply) = &step.reply {
             self.count(reply);
             tracing::info!(%id, client = name(self.client), %reply, "message refused");
@@ -278,8 +296,8 @@ impl Wire {
         })
     }
 
-    /// Feeds the decoder up to the dot.
-    async fn read_data(&mut self, decoder: &mut DataDecoder, share: &mut Share) -> Result<(), Lost> {
+    /// Feeds the decoder up to where it ends.
+    async fn read_content(&mut self, decoder: &mut impl Decode, share: &mut Share) -> Result<(), Lost> {
         let begun = Instant::now();
         let mut octets = 0;
         self.input.advance(std::mem::take(&mut self.used));
@@ -291,6 +309,9 @@ impl Wire {
             }
             if let Some(end) = decoder.decode(&self.input) {
                 self.input.advance(end);
+                if decoder.is_flawed() {
+                    share.release();
+                }
                 return Ok(());
             }
             octets += self.input.len() as u64;

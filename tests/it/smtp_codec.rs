@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sidepost::smtp::codec::{DataDecoder, Flaw, Line, LineReader, MAX_LINE};
+use sidepost::smtp::codec::{ChunkDecoder, DataDecoder, Decode, Flaw, Line, LineReader, MAX_LINE};
 
 // === Lines ===
 
@@ -159,6 +159,67 @@ fn a_message_without_room_is_read_to_its_dot_and_not_held() {
     assert_eq!(decoder.finish(), Err(Flaw::NoRoom));
 }
 
+// === Chunks ===
+
+/// Gives each chunk in pieces, and what followed it in the same piece back.
+fn chunked(chunks: &[&[u8]], lengths: &[usize], limit: usize) -> Result<Bytes, Flaw> {
+    let mut decoder = ChunkDecoder::new(limit);
+    for (i, chunk) in chunks.iter().enumerate() {
+        decoder = decoder.expect(chunk.len() as u64, i + 1 == chunks.len());
+        let sent = [chunk, &b"BDAT"[..]].concat();
+        let mut given = 0;
+        // An empty chunk has ended before anything came.
+        let mut end = decoder.decode(b"");
+        for piece in cut(&sent, lengths) {
+            if end.is_some() {
+                break;
+            }
+            end = decoder.decode(piece).map(|end| given + end);
+            given += piece.len();
+        }
+        assert_eq!(end, Some(chunk.len()), "a chunk ends where it was said to end");
+        assert!(decoder.held() <= limit);
+        assert!(!decoder.is_flawed() || decoder.held() == 0);
+        decoder = decoder.checked()?;
+    }
+    decoder.finish()
+}
+
+#[test]
+fn chunks_are_taken_as_they_are() {
+    type Row<'a> = (&'a [&'a [u8]], Result<&'a [u8], Flaw>);
+    let table: &[Row<'_>] = &[
+        (&[b""], Ok(b"")),
+        (&[b"a\r\n.\r\n..\r\n"], Ok(b"a\r\n.\r\n..\r\n")),
+        (&[b"no line end"], Ok(b"no line end")),
+        (&[b"a\r", b"\nb", b""], Ok(b"a\r\nb")),
+        (&[b"\x00\xff\x80", b"", b"x"], Ok(b"\x00\xff\x80x")),
+        (&[b"a\n"], Err(Flaw::LineEnds)),
+        (&[b"a\r"], Err(Flaw::LineEnds)),
+        (&[b"a\r", b""], Err(Flaw::LineEnds)),
+        (&[b"a\r", b"b"], Err(Flaw::LineEnds)),
+        (&[b"a", b"\nb"], Err(Flaw::LineEnds)),
+        (&[b"\r\r\n"], Err(Flaw::LineEnds)),
+        (&[b"12345678", b"9", b"10x"], Err(Flaw::TooLarge)),
+    ];
+    for (chunks, expected) in table {
+        let expected = expected.map(Bytes::copy_from_slice);
+        assert_eq!(chunked(chunks, &[1], 11), expected, "{chunks:?}");
+        assert_eq!(chunked(chunks, &[100], 11), expected, "{chunks:?}");
+    }
+}
+
+#[test]
+fn a_chunk_that_is_announced_is_not_held_before_it_comes() {
+    let mut decoder = ChunkDecoder::new(usize::MAX).expect(u64::MAX, true);
+    assert_eq!(decoder.decode(b"x"), None);
+    assert!(decoder.is_flawed() || decoder.held() == 1);
+    let mut decoder = ChunkDecoder::new(10).expect(11, true);
+    assert_eq!((decoder.decode(b"12345"), decoder.held()), (None, 0));
+    assert_eq!(decoder.decode(b"123456NOOP"), Some(6));
+    assert_eq!(decoder.finish(), Err(Flaw::TooLarge));
+}
+
 // === Laws ===
 
 /// One octet at a time, as the RFC words it. Of several flaws the line ends speak.
@@ -224,6 +285,29 @@ proptest! {
     ) {
         let input = [&input[..], if tail { b"\r\n.\r\nNOOP" } else { b"" }].concat();
         prop_assert_eq!(decode(&cut(&input, &lengths), limit), decode(&[&input], limit));
+    }
+
+    #[test]
+    fn the_cut_does_not_change_the_chunks(
+        content in vec(prop::sample::select(b"\r\r\n\n..\0x".to_vec()), 0..60),
+        chunks in vec(0usize..9, 1..5),
+        lengths in vec(1usize..7, 1..5),
+        limit in 0usize..60,
+    ) {
+        let once = chunked(&[&content], &[usize::MAX], limit);
+        let mut pieces = cut(&content, if chunks.iter().all(|n| *n == 0) { &[1] } else { &chunks });
+        pieces.push(b"");
+        let many = chunked(&pieces, &lengths, limit);
+        // Which flaw speaks may depend on which chunk it was found in.
+        prop_assert_eq!(many.clone().ok(), once.clone().ok());
+        let lonely = |i: usize| match content[i] {
+            b'\r' => content.get(i + 1) != Some(&b'\n'),
+            b'\n' => i == 0 || content[i - 1] != b'\r',
+            _ => false,
+        };
+        let good = content.len() <= limit && !(0..content.len()).any(lonely);
+        prop_assert_eq!(once, if good { Ok(Bytes::from(content)) } else { Err(many.unwrap_err().max(
+            if (0..content.len()).any(lonely) { Flaw::LineEnds } else { Flaw::TooLarge })) });
     }
 
     #[test]

@@ -109,6 +109,51 @@ async fn messages_that_are_not_kept_are_refused_after_the_dot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_comes_in_chunks() {
+    let world = World { server: server_with(&smtp(), 64 << 10) };
+    let mut client = world.client().await;
+    let envelope = "HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.test>\r\n";
+    client.says(&format!("{envelope}BDAT 6\r\nNOOP\r\nBDAT 0\r\nBDAT 4 LAST\r\n.\r\nxNOOP\r\n")).await;
+    for expected in ["250 relay", "250 2.1.0", "250 2.1.5", "250 2.0.0 Ok, 6", "250 2.0.0 Ok, 6", "250 2.0.0 Ok", "250"]
+    {
+        client.hears(expected).await;
+    }
+    assert_eq!(world.taken()[0].data, "NOOP\r\n.\r\nx");
+
+    // What has no place, or no room, or is not clean, is swallowed and refused.
+    client.says("BDAT 16 LAST\r\nNOOP\r\nNOOP\r\nab\r\nRSET\r\n").await;
+    client.hears("503 5.5.1").await;
+    client.hears("250 2.0.0 Ok, nothing").await;
+    for (message, expected) in [("a\nb\r\n".to_owned(), "550 5.6.0"), ("x".repeat(100_000), "452 4.3.1")] {
+        client.says(&format!("{envelope}BDAT {}\r\n{message}BDAT 4 LAST\r\nNOOPNOOP\r\n", message.len())).await;
+        for expected in ["250", "250", "250", expected, "503", "250"] {
+            client.hears(expected).await;
+        }
+    }
+    client.says(&format!("{envelope}BDAT 40000\r\n{}", "x".repeat(40_000))).await;
+    for expected in ["250", "250", "250", "250 2.0.0 Ok, 40000"] {
+        client.hears(expected).await;
+    }
+    assert!(world.metrics().in_flight_bytes.get() >= 40_000);
+    client.talks(&[("NOOP", "250"), ("BDAT x", "501 5.5.4")]).await;
+    client.hears_the_end().await;
+    client.served.await.unwrap();
+    assert_eq!(world.metrics().in_flight_bytes.get(), 0);
+    assert_eq!(world.taken().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_that_does_not_come_is_not_waited_for() {
+    let world = World::new();
+    let mut client = world.client().await;
+    client.talks(&[("HELO x", "250"), ("MAIL FROM:<>", "250"), ("RCPT TO:<a@b.test>", "250")]).await;
+    client.says("BDAT 1000000000000 LAST\r\nhalf").await;
+    client.hears("421 4.4.2").await;
+    client.hears_the_end().await;
+    assert!(world.taken().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn memory_is_held_until_the_relay_is_done() {
     let world = World { server: server_with(&smtp(), 64 << 10) };
     let mut first = world.client().await;

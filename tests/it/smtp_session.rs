@@ -9,7 +9,7 @@ use sidepost::address::Address;
 use sidepost::envelope::TransactionId;
 use sidepost::reply::{Enhanced, Reply};
 use sidepost::smtp::Protocol;
-use sidepost::smtp::codec::Flaw;
+use sidepost::smtp::codec::{ChunkDecoder, Decode, Flaw};
 use sidepost::smtp::sasl::Verdict;
 use sidepost::smtp::session::{Event, Next, Offer, Session, Step, Terms};
 
@@ -39,6 +39,12 @@ fn begun(terms: Terms) -> Session {
     assert_eq!(step.reply.unwrap().to_string(), "220 relay.test ESMTP sidepost");
     assert!(matches!(step.next, Next::ReadLine));
     session
+}
+
+/// Reads a chunk of `x`.
+fn read(mut decoder: ChunkDecoder) -> ChunkDecoder {
+    while decoder.decode(b"x").is_none() && !decoder.is_flawed() {}
+    decoder
 }
 
 /// A session whose world always says yes: it lets MAIL pass, sends an empty message after 354, and accepts it.
@@ -78,6 +84,15 @@ impl Scenario {
             let verdict = if good { Verdict::Welcome("ann".into()) } else { Verdict::Refused };
             step = self.0.step(Event::PasswordChecked(verdict));
         }
+        if let Next::ReadChunk(decoder) = step.next {
+            step = self.0.step(Event::Chunk(id(), read(decoder).checked()));
+        }
+        if matches!(step.next, Next::Swallow(_)) {
+            step = self.0.step(Event::Swallowed);
+        }
+        if matches!(step.next, Next::Relay(_)) {
+            step = self.0.step(Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "relayed")));
+        }
         if matches!(step.next, Next::LookBehind) {
             step = self.0.step(Event::Behind(false));
         }
@@ -89,7 +104,7 @@ impl Scenario {
 fn a_transaction_carries_its_envelope() {
     let mut s = Scenario::new();
     s.all(&[
-        ("EHLO app.test", "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES"),
+        ("EHLO app.test", "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / CHUNKING"),
         ("MAIL FROM:<a@b.test> SIZE=1000", "250 2.1.0"),
         ("RCPT TO:<One@d.test>", "250 2.1.5"),
         ("RCPT TO:<two@d.test>", "250 2.1.5"),
@@ -237,6 +252,69 @@ fn a_driver_out_of_step_is_a_temporary_fault() {
     assert!(matches!(step.next, Next::Close));
 }
 
+// === BDAT ===
+
+#[test]
+fn a_message_comes_in_chunks() {
+    let mut s = Scenario::to_open();
+    s.all(&[
+        ("BDAT 5", "250 2.0.0 Ok, 5 octets"),
+        ("NOOP", "250"),
+        ("bdat 0", "250"),
+        ("BDAT 010 last", "250 2.0.0 relayed"),
+    ]);
+    s.all(&[
+        ("BDAT 5 LAST", "503"),
+        ("MAIL FROM:<>", "250"),
+        ("BDAT 5 LAST", "554 5.5.1"),
+        ("RCPT TO:<a@b.test>", "250"),
+    ]);
+    s.all(&[("BDAT 0 LAST", "250 2.0.0 relayed")]);
+}
+
+#[test]
+fn chunks_and_data_are_not_mixed() {
+    let mut s = Scenario::to_open();
+    s.all(&[("BDAT 5", "250"), ("DATA", "503"), ("RCPT TO:<a@b.test>", "503"), ("MAIL FROM:<>", "503")]);
+    assert!(s.0.holds_octets() && s.0.in_transaction());
+    s.all(&[("RSET", "250"), ("BDAT 5", "503"), ("DATA", "503")]);
+    assert!(!s.0.holds_octets());
+}
+
+#[test]
+fn after_a_chunk_that_failed_the_others_do_too() {
+    let mut s = Scenario::to_open();
+    s.all(&[("BDAT 600", "250"), ("BDAT 600", "552 5.3.4"), ("BDAT 5", "503"), ("BDAT 5 LAST", "503")]);
+    assert_eq!(s.0.protocol_errors(), 0, "what a pipelining client sent before it could know is no error");
+    s.all(&[("MAIL FROM:<>", "250"), ("RCPT TO:<a@b.test>", "250"), ("BDAT 5 LAST", "250")]);
+}
+
+#[test]
+fn a_chunk_without_a_size_ends_the_session() {
+    for line in [
+        "BDAT",
+        "BDAT ",
+        "BDAT x",
+        "BDAT -1",
+        "BDAT +5 LAST",
+        "BDAT 1e3",
+        "BDAT 0x10",
+        "BDAT 10 FOO",
+        "BDAT 10 LAST x",
+        "BDAT LAST",
+        "BDAT 18446744073709551616 LAST",
+        "BDAT 5LAST",
+        "BDAT 1 0 LAST",
+        "BDAT \u{ff15} LAST",
+        "BDAT 4\x000 LAST",
+    ] {
+        let (reply, next) = Scenario::to_open().line(line);
+        assert!(reply.to_string().starts_with("501 5.5.4") && matches!(next, Next::Close), "{line}: {reply}");
+    }
+    let step = Scenario::to_open().0.step(Event::Line(b"BDAT 18446744073709551615"));
+    assert!(matches!(step.next, Next::ReadChunk(decoder) if decoder.is_flawed()));
+}
+
 // === AUTH and STARTTLS ===
 
 /// `NUL ann NUL secret`, and with another password.
@@ -315,7 +393,7 @@ fn nobody_guesses_for_ever() {
 #[test]
 fn passwords_are_not_taken_in_the_clear() {
     let mut s = with_auth(Terms { encrypted: false, ..private() });
-    s.all(&[("EHLO a", "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES")]);
+    s.all(&[("EHLO a", "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / CHUNKING")]);
     s.all(&[(GOOD, "538 5.7.11"), ("AUTH PLAIN", "538")]);
     for client in [None, Some([127, 0, 0, 1].into()), Some("::1".parse().unwrap())] {
         with_auth(Terms { encrypted: false, client, ..private() }).all(&[(GOOD, "235")]);
@@ -336,13 +414,19 @@ fn who_is_known_may_send_from_anywhere() {
 fn encryption_begins_a_new_session() {
     let offered = Terms { tls: Offer::Required, auth: Offer::Optional, ..terms() };
     let mut s = Scenario(begun(offered.clone()));
-    s.all(&[("EHLO a", "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / STARTTLS")]);
+    s.all(&[(
+        "EHLO a",
+        "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / CHUNKING / STARTTLS",
+    )]);
     s.all(&[("MAIL FROM:<>", "530 5.7.0"), ("STARTTLS now", "501 5.5.4"), (GOOD, "538")]);
     let (reply, next) = s.line("STARTTLS");
     assert!(reply.to_string().starts_with("220 2.0.0") && matches!(next, Next::Handshake));
     assert!(matches!(s.0.step(Event::Encrypted(None)), Step { reply: None, next: Next::ReadLine }));
     s.all(&[("MAIL FROM:<>", "503"), ("STARTTLS", "503 5.5.1")]);
-    s.all(&[("EHLO a", "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / AUTH PLAIN LOGIN")]);
+    s.all(&[(
+        "EHLO a",
+        "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / CHUNKING / AUTH PLAIN LOGIN",
+    )]);
     s.all(&[("MAIL FROM:<>", "250"), ("STARTTLS", "503")]);
 
     let mut s = Scenario(begun(Terms { tls: Offer::Optional, ..offered.clone() }));
@@ -379,6 +463,9 @@ proptest! {
                 let yes = answers.next() != Some(2);
                 step = match step.next {
                     Next::ReadLine | Next::ReadResponse | Next::Close => break,
+                    Next::ReadChunk(decoder) if yes => session.step(Event::Chunk(id(), read(decoder).checked())),
+                    Next::ReadChunk(_) => session.step(Event::Chunk(id(), Err(Flaw::NoRoom))),
+                    Next::Swallow(_) => session.step(Event::Swallowed),
                     Next::LookBehind => session.step(Event::Behind(!yes)),
                     Next::Handshake => session.step(Event::Encrypted(None)),
                     Next::CheckPassword(_) if yes => session.step(Event::PasswordChecked(Verdict::Welcome("x".into()))),
@@ -406,7 +493,7 @@ proptest! {
 
     /// Events in no order at all: the session may end, but it does not panic.
     #[test]
-    fn no_event_is_fatal(events in vec(0u8..14, 0..30)) {
+    fn no_event_is_fatal(events in vec(0u8..18, 0..30)) {
         let mut session = begun(Terms { tls: Offer::Optional, auth: Offer::Optional, client: None, ..terms() });
         for event in events {
             let step = session.step(match event {
@@ -423,6 +510,10 @@ proptest! {
                 10 => Event::Line(b"STARTTLS"),
                 11 => Event::Behind(false),
                 12 => Event::Encrypted(None),
+                13 => Event::Line(b"BDAT 0"),
+                14 => Event::Line(b"BDAT 5 LAST"),
+                15 => Event::Chunk(id(), Ok(read(ChunkDecoder::new(10).expect(5, true)))),
+                16 => Event::Swallowed,
                 _ => Event::Line(b"RSET"),
             });
             if let Some(reply) = &step.reply {

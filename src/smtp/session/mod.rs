@@ -11,6 +11,7 @@
 //!   |    refused      |                     RCPT +-+  | RSET, EHLO, HELO            | flawed          | settled
 //!   +-----------------+-------------------------------+-----------------------------+-----------------+
 //!
+//!  Open --BDAT--> Chunk --its octets--> Chunks --BDAT--> Chunk … --the last--> Relaying
 //!  Idle --AUTH--> Authenticating --the last response--> Checking --verdict--> Idle
 //!  Idle --STARTTLS--> Securing --nothing behind it--> Handshaking --encrypted--> Idle, and all is forgotten
 //!  QUIT, HTTP, too many errors, silence, drain: from anywhere to Closed
@@ -28,7 +29,7 @@ use bytes::Bytes;
 use crate::envelope::{Envelope, Transaction, TransactionId};
 use crate::reply::Reply;
 use crate::smtp::Protocol;
-use crate::smtp::codec::Flaw;
+use crate::smtp::codec::{ChunkDecoder, Flaw};
 use crate::smtp::command::{self, Command};
 use crate::smtp::sasl::{Credentials, Exchange, Verdict};
 use replies::{help, is_protocol_error, reply};
@@ -93,6 +94,10 @@ pub enum Event<'a> {
     Encrypted(Option<String>),
     /// The dot came: the name of the transaction, and the message or why it was not kept.
     Data(TransactionId, Result<Bytes, Flaw>),
+    /// The answer to [`Next::ReadChunk`]: a name, and what was read so far or why it was not kept.
+    Chunk(TransactionId, Result<ChunkDecoder, Flaw>),
+    /// The answer to [`Next::Swallow`].
+    Swallowed,
     /// The answer to [`Next::Relay`].
     Settled(Reply),
     /// The client was silent, or too slow, for too long.
@@ -110,6 +115,10 @@ pub enum Next {
     ReadResponse,
     /// Read up to the dot.
     ReadData,
+    /// Read a chunk.
+    ReadChunk(ChunkDecoder),
+    /// Read so many octets, and drop them.
+    Swallow(u64),
     /// Ask whether mail can be taken now.
     CheckSender,
     /// Ask whether these are good.
@@ -153,6 +162,12 @@ enum State {
     Open(Envelope),
     /// 354 was said.
     Data(Envelope),
+    /// A chunk is being read.
+    Chunk(Envelope),
+    /// Takes another chunk.
+    Chunks(Envelope, ChunkDecoder),
+    /// A chunk that has no place is being read, and refused then.
+    Swallowing(Box<State>),
     /// The relay has it.
     Relaying,
     /// The session is over.
@@ -185,7 +200,20 @@ impl Session {
 
     /// Whether a transaction is open: one that is may be finished although the relay shuts down.
     pub fn in_transaction(&self) -> bool {
-        matches!(self.state, State::Asking(_) | State::Open(_) | State::Data(_) | State::Relaying)
+        !matches!(
+            self.state,
+            State::Idle { .. }
+                | State::Authenticating(_)
+                | State::Checking
+                | State::Securing
+                | State::Handshaking
+                | State::Closed
+        )
+    }
+
+    /// Whether octets of a message are held between two events.
+    pub fn holds_octets(&self) -> bool {
+        matches!(self.state, State::Chunks(..))
     }
 
     /// The largest message in octets that was promised.
@@ -206,18 +234,18 @@ impl Session {
             (State::Closed, _) => Step { reply: None, next: Next::Close },
             (_, Event::Idle) => self.close(reply(421, 4, 2, "No command or data for too long; closing the connection")),
             (_, Event::Drain) => self.close(reply(421, 3, 2, "The relay is shutting down; connect again later")),
-            (state @ (State::Idle { .. } | State::Open(_)), Event::Line(line)) => {
+            (state @ (State::Idle { .. } | State::Open(_) | State::Chunks(..)), Event::Line(line)) => {
                 match command::parse(line, &self.terms.hostname) {
                     Ok(command) => self.obey(state, command),
                     Err(refusal) => self.refuse(state, refusal),
                 }
             }
             (State::Authenticating(exchange), Event::Line(line)) => self.turn(exchange.respond(line)),
-            (state @ (State::Idle { .. } | State::Open(_) | State::Authenticating(_)), Event::Garble) => self.refuse(
-                state.without_exchange(),
-                reply(500, 5, 2, "A CR or LF stands alone; end lines with CRLF only"),
-            ),
-            (state @ (State::Idle { .. } | State::Open(_) | State::Authenticating(_)), Event::TooLong) => {
+            (state, Event::Garble) if state.reads_lines() => {
+                let text = "A CR or LF stands alone; end lines with CRLF only";
+                self.refuse(state.without_exchange(), reply(500, 5, 2, text))
+            }
+            (state, Event::TooLong) if state.reads_lines() => {
                 let text = "Line too long; a command has at most 2048 octets, a response to AUTH 12288";
                 self.refuse(state.without_exchange(), reply(500, 5, 2, text))
             }
@@ -230,6 +258,8 @@ impl Session {
             (State::Asking(_), Event::SenderChecked(Err(refusal))) => self.go(State::Idle { refused: true }, refusal),
             (State::Data(envelope), Event::Data(id, Ok(data))) => self.relay(envelope, id, data),
             (State::Data(_), Event::Data(id, Err(flaw))) => self.idle(self.flaw_reply(flaw, id)),
+            (State::Chunk(envelope), Event::Chunk(id, chunks)) => self.took_chunk(envelope, id, chunks),
+            (State::Swallowing(state), Event::Swallowed) => self.swallowed(*state),
             (State::Relaying, Event::Settled(settled)) => self.idle(settled),
             // Not the client's doing: the driver broke the contract, and a bug is always temporary.
             _ => self.close(fault()),
@@ -265,6 +295,8 @@ impl Session {
                 let help = help(&self.terms);
                 self.go(state, help)
             }
+            (state, Command::Bdat(chunk)) => self.bdat(state, chunk),
+            (_, Command::BadBdat) => self.lose_step(),
             (state, Command::Auth(auth)) => self.authenticate(state, &auth),
             (state, Command::StartTls) => self.start_tls(state),
             (State::Idle { .. }, Command::Mail(mail)) => self.mail(mail),
@@ -273,6 +305,8 @@ impl Session {
             }
             (State::Open(envelope), Command::Rcpt(address)) => self.rcpt(envelope, address),
             (State::Open(envelope), Command::Data) => self.data(envelope),
+            (state @ State::Chunks(..), Command::Rcpt(_) | Command::Data) => self
+                .refuse(state, reply(503, 5, 1, "The message has begun with BDAT; end it with BDAT 0 LAST, or RSET")),
             (state, Command::Rcpt(_)) => self.out_of_order(state, "No transaction is open; send MAIL before RCPT"),
             (state, Command::Data) => {
                 self.out_of_order(state, "No transaction is open; send MAIL and RCPT before DATA")
@@ -327,6 +361,10 @@ impl Session {
 }
 
 impl State {
+    fn reads_lines(&self) -> bool {
+        matches!(self, Self::Idle { .. } | Self::Open(_) | Self::Chunks(..) | Self::Authenticating(_))
+    }
+
     /// A response that cannot be read ends its exchange.
     fn without_exchange(self) -> Self {
         match self {

@@ -16,6 +16,7 @@ impl Session {
             format!("SIZE {}", self.terms.max_message_size).into(),
             "8BITMIME".into(),
             "ENHANCEDSTATUSCODES".into(),
+            "CHUNKING".into(),
         ];
         if self.offers_tls() {
             lines.push("STARTTLS".into());
@@ -62,7 +63,7 @@ pub(super) fn is_protocol_error(reply: &Reply) -> bool {
 }
 
 pub(super) fn help(terms: &Terms) -> Reply {
-    let mut commands = String::from("Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT");
+    let mut commands = String::from("Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
     if terms.tls != Offer::No {
         commands.push_str(" STARTTLS");
     }
