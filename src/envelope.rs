@@ -48,4 +48,6 @@ pub struct Transaction {
     pub envelope: Envelope,
     /// The message as it stood between DATA and the dot, unstuffed. Shared, never copied.
     pub data: Bytes,
+    /// Whether the client hears of each recipient separately (LMTP), and so tries again only those that were deferred.
+    pub each: bool,
 }

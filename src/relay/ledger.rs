@@ -61,12 +61,14 @@ impl Ledger {
     }
 
     /// Settles a transaction: with a temporary refusal the accepted recipients are remembered at once; with a final reply
-    /// they are until it has been written.
+    /// they are until it has been written. A client that is told of each recipient has the final word on the accepted
+    /// ones, whatever became of the others.
     pub fn settle(self: &Arc<Self>, transaction: Transaction, verdicts: Vec<Verdict>, reply: &Reply) -> Receipt {
         let is_accepted = |v: &Verdict| matches!(v.outcome, Outcome::Accepted { .. });
         let accepted: Vec<Verdict> = verdicts.into_iter().filter(is_accepted).collect();
         let receipt = Receipt { ledger: Arc::clone(self), unfinished: Some((transaction, accepted)) };
-        if reply.class() == 4 {
+        let tries_all_again = reply.class() == 4 && !receipt.is_told_of_each();
+        if tries_all_again {
             drop(receipt);
             return Receipt { ledger: Arc::clone(self), unfinished: None };
         }
@@ -112,6 +114,10 @@ impl Ledger {
 }
 
 impl Receipt {
+    fn is_told_of_each(&self) -> bool {
+        self.unfinished.as_ref().is_some_and(|(transaction, _)| transaction.each)
+    }
+
     /// The final reply is on the wire: the client knows, and nothing has to be remembered for it.
     pub fn written(mut self) {
         if let Some((transaction, _)) = self.unfinished.take() {

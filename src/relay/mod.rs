@@ -47,6 +47,8 @@ pub struct Relay {
 pub struct Settled {
     /// The one reply after the dot.
     pub reply: Reply,
+    /// The reply for each recipient, in the order of RCPT; empty unless the transaction asks for them.
+    pub each: Vec<Reply>,
     /// To be told when that reply has been written.
     pub receipt: Option<Receipt>,
 }
@@ -119,8 +121,10 @@ impl Relay {
             reply: &reply,
             took: begun.elapsed(),
         });
+        let alone = |verdict| settle(std::slice::from_ref(verdict), self.account.name(), transaction.id, strict);
+        let each = if transaction.each { verdicts.iter().map(alone).collect() } else { Vec::new() };
         let receipt = Some(self.ledger.settle(transaction, verdicts, &reply));
-        Settled { reply, receipt }
+        Settled { reply, each, receipt }
     }
 
     /// How many transactions wait for their client's next try.

@@ -292,11 +292,6 @@ impl ChunkDecoder {
         self
     }
 
-    /// Whether this chunk is the message's last.
-    pub fn is_last(&self) -> bool {
-        self.is_last
-    }
-
     /// This decoder, unless a flaw was found so far.
     pub fn checked(self) -> Result<Self, Flaw> {
         match self.content.flaw {

@@ -19,6 +19,8 @@ pub enum Command {
     Ehlo(String),
     /// HELO, with what the client calls itself.
     Helo(String),
+    /// LHLO, with what the client calls itself.
+    Lhlo(String),
     /// MAIL FROM.
     Mail(Mail),
     /// RCPT TO.
@@ -85,6 +87,7 @@ pub struct Auth {
 enum Verb {
     Ehlo,
     Helo,
+    Lhlo,
     Mail,
     Rcpt,
     Data,
@@ -116,7 +119,7 @@ const VERBS: &[(&str, Verb)] = &[
     ("STARTTLS", Verb::StartTls),
     ("AUTH", Verb::Auth),
     ("BDAT", Verb::Bdat),
-    ("LHLO", Verb::NotHere),
+    ("LHLO", Verb::Lhlo),
     ("ETRN", Verb::NotHere),
     ("SEND", Verb::NotHere),
     ("SOML", Verb::NotHere),
@@ -148,6 +151,7 @@ pub fn parse(line: &[u8], hostname: &str) -> Result<Command, Reply> {
         Some((_, Verb::Http)) => Ok(Command::Http),
         Some((_, Verb::Ehlo)) => client_name(argument).map(Command::Ehlo),
         Some((_, Verb::Helo)) => client_name(argument).map(Command::Helo),
+        Some((_, Verb::Lhlo)) => client_name(argument).map(Command::Lhlo),
         _ if !line.iter().all(|b| is_printable(*b)) => {
             Err(syntax("Commands are printable ASCII; the line holds other octets"))
         }

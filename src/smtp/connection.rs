@@ -78,12 +78,11 @@ impl<R: Submit> Connection<R> {
     /// Goes on until the session says that it is over, or the client is lost.
     async fn converse(&mut self, mut step: Step) -> Result<(), Lost> {
         let mut share = self.server.budget.share();
+        let mut receipt = None;
         loop {
             // Whoever did not say QUIT may be talking still.
             let forced = step.reply.as_ref().is_some_and(|reply| reply.class() != 2);
-            if let Some(reply) = &step.reply {
-                self.wire.say(reply).await?;
-            }
+            self.tell(&step, receipt.take()).await?;
             let event = match step.next {
                 Next::ReadLine => {
                     if !self.session.holds_octets() {
@@ -107,8 +106,8 @@ impl<R: Submit> Connection<R> {
                     self.wire.flush().await?;
                     let held = std::mem::replace(&mut share, self.server.budget.share());
                     let settled = self.relay(transaction, held).await;
-                    self.wire.untold.extend(settled.receipt);
-                    Ok(Event::Settled(settled.reply))
+                    receipt = settled.receipt;
+                    Ok(Event::Settled(settled.reply, settled.each))
                 }
                 Next::Close => return self.wire.close(forced).await,
             };
@@ -121,6 +120,26 @@ impl<R: Submit> Connection<R> {
                 Err(Lost::Client) => return Err(Lost::Client),
             };
         }
+    }
+
+    /// Says what the step has to say. The receipt goes out with the last reply: until then the client does not know all.
+    async fn tell(&mut self, step: &Step, receipt: Option<Receipt>) -> Result<(), Lost> {
+        let mut receipt = receipt;
+        let mut left = step.more.len();
+        if let Some(reply) = &step.reply {
+            if left == 0 {
+                self.wire.untold.extend(receipt.take());
+            }
+            self.wire.say(reply).await?;
+        }
+        for reply in &step.more {
+            left -= 1;
+            if left == 0 {
+                self.wire.untold.extend(receipt.take());
+            }
+            self.wire.say(reply).await?;
+        }
+        Ok(())
     }
 
     /// Asks who knows the users. A panic there ends the connection like any other.
@@ -168,7 +187,7 @@ impl<R: Submit> Connection<R> {
     fn refuse(&mut self, id: TransactionId, event: Event<'_>) -> Step {
         let step = self.session.step(event);
         if let Some(reply) = &step.reply {
-            self.count(reply);
+            self.count(reply); // Once, although LMTP says it to each recipient.
             tracing::info!(%id, client = name(self.client), %reply, "message refused");
         }
         step
@@ -190,7 +209,7 @@ impl<R: Submit> Connection<R> {
             tracing::error!(%id, client = name(self.client), "a bug of the relay ended this transaction");
             let reply = outcome::fault("internal error of the relay", id);
             self.count(&reply);
-            Settled { reply, receipt: None }
+            Settled { reply, each: Vec::new(), receipt: None }
         })
     }
 }

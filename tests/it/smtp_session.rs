@@ -91,7 +91,7 @@ impl Scenario {
             step = self.0.step(Event::Swallowed);
         }
         if matches!(step.next, Next::Relay(_)) {
-            step = self.0.step(Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "relayed")));
+            step = self.0.step(Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "relayed"), Vec::new()));
         }
         if matches!(step.next, Next::LookBehind) {
             step = self.0.step(Event::Behind(false));
@@ -104,7 +104,10 @@ impl Scenario {
 fn a_transaction_carries_its_envelope() {
     let mut s = Scenario::new();
     s.all(&[
-        ("EHLO app.test", "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / CHUNKING"),
+        (
+            "EHLO app.test",
+            "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / CHUNKING / LIMITS RCPTMAX=3",
+        ),
         ("MAIL FROM:<a@b.test> SIZE=1000", "250 2.1.0"),
         ("RCPT TO:<One@d.test>", "250 2.1.5"),
         ("RCPT TO:<two@d.test>", "250 2.1.5"),
@@ -112,7 +115,7 @@ fn a_transaction_carries_its_envelope() {
         ("DATA", "354"),
     ]);
     let step = s.0.step(Event::Data(id(), Ok(Bytes::from_static(b"text"))));
-    let Step { reply: None, next: Next::Relay(transaction) } = step else { panic!("{step:?}") };
+    let Step { reply: None, next: Next::Relay(transaction), .. } = step else { panic!("{step:?}") };
     assert_eq!(transaction.data, "text");
     assert_eq!(transaction.envelope.helo, "app.test");
     assert_eq!(transaction.envelope.reverse_path.unwrap().as_str(), "a@b.test");
@@ -121,7 +124,7 @@ fn a_transaction_carries_its_envelope() {
         ["One@d.test", "two@d.test"]
     );
 
-    let step = s.0.step(Event::Settled(Reply::new(451, Enhanced(4, 0, 0), "later")));
+    let step = s.0.step(Event::Settled(Reply::new(451, Enhanced(4, 0, 0), "later"), Vec::new()));
     assert_eq!(step.reply.unwrap().to_string(), "451 4.0.0 later");
     s.all(&[("DATA", "503"), ("MAIL FROM:<>", "250"), ("RCPT TO:<x@y.test>", "250"), ("QUIT", "221 2.0.0")]);
 }
@@ -191,7 +194,7 @@ fn mail_is_refused_before_its_body_is_sent() {
     let mut s = Scenario::new();
     s.all(&[("EHLO a", "250")]);
     let step = s.0.step(Event::Line(b"MAIL FROM:<>"));
-    assert!(matches!(step, Step { reply: None, next: Next::CheckSender }));
+    assert!(matches!(step, Step { reply: None, next: Next::CheckSender, .. }));
     let step = s.0.step(Event::SenderChecked(Err(Reply::new(451, Enhanced(4, 3, 2), "breaker open"))));
     assert_eq!(step.reply.unwrap().code, 451);
     s.all(&[("RCPT TO:<a@b.test>", "503"), ("DATA", "503"), ("MAIL FROM:<>", "250")]);
@@ -240,14 +243,14 @@ fn the_session_ends_when_it_must() {
         let step = s.0.step(event);
         assert!(step.reply.unwrap().to_string().starts_with(expected));
         assert!(matches!(step.next, Next::Close));
-        assert!(matches!(s.0.step(Event::Line(b"NOOP")), Step { reply: None, next: Next::Close }));
+        assert!(matches!(s.0.step(Event::Line(b"NOOP")), Step { reply: None, next: Next::Close, .. }));
     }
 }
 
 #[test]
 fn a_driver_out_of_step_is_a_temporary_fault() {
     let mut s = Scenario::to_open();
-    let step = s.0.step(Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "never asked")));
+    let step = s.0.step(Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "never asked"), Vec::new()));
     assert_eq!(step.reply.unwrap().code, 421);
     assert!(matches!(step.next, Next::Close));
 }
@@ -313,6 +316,49 @@ fn a_chunk_without_a_size_ends_the_session() {
     }
     let step = Scenario::to_open().0.step(Event::Line(b"BDAT 18446744073709551615"));
     assert!(matches!(step.next, Next::ReadChunk(decoder) if decoder.is_flawed()));
+}
+
+// === LMTP ===
+
+#[test]
+fn lmtp_has_a_reply_for_each_recipient() {
+    let lmtp = Terms { protocol: Protocol::Lmtp, max_recipients: 4, ..terms() };
+    let (session, step) = Session::begin(lmtp);
+    assert_eq!(step.reply.unwrap().to_string(), "220 relay.test LMTP sidepost");
+    let mut s = Scenario(session);
+    s.all(&[
+        ("EHLO a", "500 5.5.1"),
+        ("HELO a", "500"),
+        ("MAIL FROM:<>", "503 5.5.1 Say LHLO"),
+        ("LHLO a", "250 relay.test /"),
+    ]);
+    let data = |s: &mut Scenario| {
+        s.all(&[
+            ("MAIL FROM:<>", "250"),
+            ("DATA", "503 5.5.1"),
+            ("RCPT TO:<1@b.test>", "250"),
+            ("RCPT TO:<2@b.test>", "250"),
+        ]);
+        s.all(&[("RCPT TO:<x", "553"), ("RCPT TO:<1@B.test>", "250"), ("RCPT TO:<3@b.test>", "250")]);
+        s.all(&[("RCPT TO:<4@b.test>", "452"), ("RCPT TO:<1@b.test>", "452"), ("DATA", "354")]);
+    };
+    let codes = |step: Step| step.reply.iter().chain(&step.more).map(|r| r.code).collect::<Vec<_>>();
+    data(&mut s);
+    let step = s.0.step(Event::Data(id(), Ok(Bytes::new())));
+    let Next::Relay(transaction) = step.next else { panic!("{step:?}") };
+    assert!(transaction.each);
+    assert_eq!(transaction.envelope.recipients.len(), 3);
+    let reply = |code| Reply::new(code, Enhanced::of(code, 0, 0), "x");
+    let each = vec![reply(250), reply(451), reply(550)];
+    assert_eq!(codes(s.0.step(Event::Settled(reply(451), each))), [250, 451, 250, 550]);
+
+    data(&mut s);
+    assert_eq!(codes(s.0.step(Event::Data(id(), Err(Flaw::LineEnds)))), [550; 4]);
+    data(&mut s);
+    let _ = s.0.step(Event::Data(id(), Ok(Bytes::new())));
+    assert_eq!(codes(s.0.step(Event::Settled(reply(451), Vec::new()))), [451; 4], "a fault concerns everybody");
+    s.all(&[("MAIL FROM:<>", "250"), ("RCPT TO:<1@b.test>", "250"), ("QUIT", "221")]);
+    Scenario::new().all(&[("LHLO a", "502 5.5.1"), ("MAIL FROM:<>", "503")]);
 }
 
 // === AUTH and STARTTLS ===
@@ -387,13 +433,16 @@ fn nobody_guesses_for_ever() {
     let mut s = with_auth(private());
     assert!(matches!(s.0.step(Event::Line(GOOD.as_bytes())).next, Next::CheckPassword(_)));
     let step = s.0.step(Event::PasswordChecked(Verdict::TooMany));
-    assert!(matches!(step, Step { reply: Some(Reply { code: 421, .. }), next: Next::Close }));
+    assert!(matches!(step, Step { reply: Some(Reply { code: 421, .. }), next: Next::Close, .. }));
 }
 
 #[test]
 fn passwords_are_not_taken_in_the_clear() {
     let mut s = with_auth(Terms { encrypted: false, ..private() });
-    s.all(&[("EHLO a", "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / CHUNKING")]);
+    s.all(&[(
+        "EHLO a",
+        "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / CHUNKING / LIMITS RCPTMAX=3",
+    )]);
     s.all(&[(GOOD, "538 5.7.11"), ("AUTH PLAIN", "538")]);
     for client in [None, Some([127, 0, 0, 1].into()), Some("::1".parse().unwrap())] {
         with_auth(Terms { encrypted: false, client, ..private() }).all(&[(GOOD, "235")]);
@@ -416,16 +465,16 @@ fn encryption_begins_a_new_session() {
     let mut s = Scenario(begun(offered.clone()));
     s.all(&[(
         "EHLO a",
-        "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / CHUNKING / STARTTLS",
+        "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / CHUNKING / LIMITS RCPTMAX=3 / STARTTLS",
     )]);
     s.all(&[("MAIL FROM:<>", "530 5.7.0"), ("STARTTLS now", "501 5.5.4"), (GOOD, "538")]);
     let (reply, next) = s.line("STARTTLS");
     assert!(reply.to_string().starts_with("220 2.0.0") && matches!(next, Next::Handshake));
-    assert!(matches!(s.0.step(Event::Encrypted(None)), Step { reply: None, next: Next::ReadLine }));
+    assert!(matches!(s.0.step(Event::Encrypted(None)), Step { reply: None, next: Next::ReadLine, .. }));
     s.all(&[("MAIL FROM:<>", "503"), ("STARTTLS", "503 5.5.1")]);
     s.all(&[(
         "EHLO a",
-        "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / CHUNKING / AUTH PLAIN LOGIN",
+        "250 relay.test / PIPELINING / SIZE 1000 / 8BITMIME / ENHANCEDSTATUSCODES / CHUNKING / LIMITS RCPTMAX=3 / AUTH PLAIN LOGIN",
     )]);
     s.all(&[("MAIL FROM:<>", "250"), ("STARTTLS", "503")]);
 
@@ -433,8 +482,11 @@ fn encryption_begins_a_new_session() {
     s.all(&[("EHLO a", "250"), ("MAIL FROM:<>", "250"), ("STARTTLS", "503 5.5.1"), ("RCPT TO:<a@b.test>", "250")]);
 
     let mut s = Scenario(begun(offered));
-    assert!(matches!(s.0.step(Event::Line(b"STARTTLS")), Step { reply: None, next: Next::LookBehind }));
-    assert!(matches!(s.0.step(Event::Behind(true)), Step { reply: Some(Reply { code: 503, .. }), next: Next::Close }));
+    assert!(matches!(s.0.step(Event::Line(b"STARTTLS")), Step { reply: None, next: Next::LookBehind, .. }));
+    assert!(matches!(
+        s.0.step(Event::Behind(true)),
+        Step { reply: Some(Reply { code: 503, .. }), next: Next::Close, .. }
+    ));
 }
 
 proptest! {
@@ -478,7 +530,7 @@ proptest! {
                     }
                     Next::Relay(transaction) => {
                         prop_assert!(!transaction.envelope.recipients.is_empty());
-                        session.step(Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "Ok")))
+                        session.step(Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "Ok"), Vec::new()))
                     }
                 };
             }
@@ -503,7 +555,7 @@ proptest! {
                 3 => Event::Line(b"DATA"),
                 4 => Event::SenderChecked(Ok(())),
                 5 => Event::Data(id(), Ok(Bytes::new())),
-                6 => Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "Ok")),
+                6 => Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "Ok"), Vec::new()),
                 7 => Event::Garble,
                 8 => Event::Line(b"AUTH LOGIN"),
                 9 => Event::PasswordChecked(Verdict::Refused),

@@ -52,7 +52,8 @@ impl Submit for Scripted {
             _ => {}
         }
         self.taken.lock().unwrap().push(transaction);
-        Settled { reply: Reply::new(250, Enhanced(2, 0, 0), "Ok"), receipt: None }
+        let reply = Reply::new(250, Enhanced(2, 0, 0), "Ok");
+        Settled { reply, each: Vec::new(), receipt: None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Golden dialogues: each file in tests/transcripts is a story over the whole relay, with paused time.
 //!
 //! ```text
-//! #! key=value …   configuration, and client=ADDRESS, encrypted, auth, auth=required, tls, tls=required
+//! #! key=value …   configuration, and client=ADDRESS, encrypted, lmtp, auth[=required], tls[=required]
 //! #                why
 //! C: line          the client sends a line with CRLF
 //! C< octets        the client sends exactly these (\r \n \0 \xHH \\, and {text*1000} repeats)
@@ -31,7 +31,7 @@ use sidepost::relay::account::Account;
 use sidepost::relay::http::{Transport, TransportError};
 use sidepost::relay::journal::Journal;
 use sidepost::sender::SenderPolicy;
-use sidepost::smtp::{Greeted, Server, connection};
+use sidepost::smtp::{Greeted, Protocol, Server, connection};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -77,7 +77,8 @@ struct Story {
 impl Story {
     fn begin(flags: &[&str]) -> Self {
         let client = flags.iter().find_map(|f| f.strip_prefix("client=")).unwrap_or("127.0.0.1");
-        let peer = Greeted { encrypted: flags.contains(&"encrypted"), ..from(client.parse().ok()) };
+        let protocol = if flags.contains(&"lmtp") { Protocol::Lmtp } else { Protocol::Smtp };
+        let peer = Greeted { encrypted: flags.contains(&"encrypted"), protocol, ..from(client.parse().ok()) };
         let (keys, flags): (Vec<&str>, Vec<&str>) =
             flags.iter().partition(|f| f.contains('.') && !f.starts_with("client="));
         let config = config(&keys);

@@ -136,6 +136,7 @@ pub fn transaction(mail: &str, recipients: &[&str]) -> Transaction {
             recipients: recipients.iter().map(|r| address(r)).collect(),
         },
         data: Bytes::from(mail.to_owned()),
+        each: false,
     }
 }
 

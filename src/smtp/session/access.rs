@@ -53,7 +53,7 @@ impl Session {
             return self.refuse(state, command::not_offered("AUTH"));
         }
         if self.helo.is_none() {
-            return self.out_of_order(state, "Say EHLO first");
+            return self.greet_first(state);
         }
         if !matches!(state, State::Idle { .. }) {
             return self.refuse(state, reply(503, 5, 1, "A transaction is open; authenticate before MAIL"));
@@ -74,7 +74,7 @@ impl Session {
         match turn {
             Turn::Ask(exchange, challenge) => {
                 self.state = State::Authenticating(exchange);
-                Step { reply: Some(challenge), next: Next::ReadResponse }
+                Step::new(Some(challenge), Next::ReadResponse)
             }
             Turn::Done(credentials) => self.wait(State::Checking, Next::CheckPassword(credentials)),
             Turn::Refused(refusal) if refusal.code == 535 => self.turn_down(refusal),
@@ -125,7 +125,7 @@ impl Session {
             return self.close(reply(503, 5, 1, text));
         }
         self.state = State::Handshaking;
-        Step { reply: Some(reply(220, 0, 0, "Go ahead with TLS")), next: Next::Handshake }
+        Step::new(Some(reply(220, 0, 0, "Go ahead with TLS")), Next::Handshake)
     }
 
     /// RFC 3207 §4.2: what was said in the clear is forgotten. Errors and refusals stay counted.
@@ -134,6 +134,6 @@ impl Session {
         self.helo = None;
         self.principal = principal;
         self.state = State::Idle { refused: false };
-        Step { reply: None, next: Next::ReadLine }
+        Step::new(None, Next::ReadLine)
     }
 }

@@ -30,7 +30,7 @@ use crate::envelope::{Envelope, Transaction, TransactionId};
 use crate::reply::Reply;
 use crate::smtp::Protocol;
 use crate::smtp::codec::{ChunkDecoder, Flaw};
-use crate::smtp::command::{self, Command};
+use crate::smtp::command::{self, Chunk, Command};
 use crate::smtp::sasl::{Credentials, Exchange, Verdict};
 use replies::{help, is_protocol_error, reply};
 
@@ -98,8 +98,8 @@ pub enum Event<'a> {
     Chunk(TransactionId, Result<ChunkDecoder, Flaw>),
     /// The answer to [`Next::Swallow`].
     Swallowed,
-    /// The answer to [`Next::Relay`].
-    Settled(Reply),
+    /// The answer to [`Next::Relay`]: the reply, and the one for each recipient where the transaction asked for them.
+    Settled(Reply, Vec<Reply>),
     /// The client was silent, or too slow, for too long.
     Idle,
     /// The relay shuts down.
@@ -139,8 +139,18 @@ pub enum Next {
 pub struct Step {
     /// What to tell the client.
     pub reply: Option<Reply>,
+    /// What to tell it next: LMTP has a reply for each recipient.
+    pub more: Vec<Reply>,
     /// What to do next.
     pub next: Next,
+}
+
+/// A transaction that is not finished.
+#[derive(Debug)]
+struct Draft {
+    envelope: Envelope,
+    /// LMTP: which of the recipients each RCPT named; there is a reply for each in the end (RFC 2033 §4.2).
+    told: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -157,19 +167,19 @@ enum State {
     /// 220 was said to STARTTLS.
     Handshaking,
     /// MAIL was understood and waits for the driver's answer.
-    Asking(Envelope),
+    Asking(Draft),
     /// Takes recipients.
-    Open(Envelope),
+    Open(Draft),
     /// 354 was said.
-    Data(Envelope),
+    Data(Draft),
     /// A chunk is being read.
-    Chunk(Envelope),
+    Chunk(Draft, Chunk),
     /// Takes another chunk.
-    Chunks(Envelope, ChunkDecoder),
+    Chunks(Draft, ChunkDecoder),
     /// A chunk that has no place is being read, and refused then.
     Swallowing(Box<State>),
-    /// The relay has it.
-    Relaying,
+    /// The relay has it. Which recipient each reply will be about, if there is more than one.
+    Relaying(Vec<usize>),
     /// The session is over.
     Closed,
 }
@@ -191,11 +201,16 @@ pub struct Session {
 impl Session {
     /// A session, and the greeting that opens it (RFC 5321 §3.1).
     pub fn begin(terms: Terms) -> (Self, Step) {
-        let greeting = Reply::plain(220, format!("{} ESMTP sidepost", terms.hostname));
+        let spoken = if terms.protocol == Protocol::Lmtp { "LMTP" } else { "ESMTP" };
+        let greeting = Reply::plain(220, format!("{} {spoken} sidepost", terms.hostname));
         let (principal, encrypted) = (terms.principal.clone(), terms.encrypted);
         let state = State::Idle { refused: false };
         let session = Self { terms, helo: None, principal, encrypted, state, errors: 0, refusals: 0 };
-        (session, Step { reply: Some(greeting), next: Next::ReadLine })
+        (session, Step::new(Some(greeting), Next::ReadLine))
+    }
+
+    fn is_lmtp(&self) -> bool {
+        self.terms.protocol == Protocol::Lmtp
     }
 
     /// Whether a transaction is open: one that is may be finished although the relay shuts down.
@@ -231,7 +246,7 @@ impl Session {
         // While an event is worked on the session is closed; each arm says which state comes after it.
         let state = std::mem::replace(&mut self.state, State::Closed);
         match (state, event) {
-            (State::Closed, _) => Step { reply: None, next: Next::Close },
+            (State::Closed, _) => Step::new(None, Next::Close),
             (_, Event::Idle) => self.close(reply(421, 4, 2, "No command or data for too long; closing the connection")),
             (_, Event::Drain) => self.close(reply(421, 3, 2, "The relay is shutting down; connect again later")),
             (state @ (State::Idle { .. } | State::Open(_) | State::Chunks(..)), Event::Line(line)) => {
@@ -252,15 +267,17 @@ impl Session {
             (State::Checking, Event::PasswordChecked(verdict)) => self.judge(verdict),
             (State::Securing, Event::Behind(behind)) => self.secure(behind),
             (State::Handshaking, Event::Encrypted(principal)) => self.start_over(principal),
-            (State::Asking(envelope), Event::SenderChecked(Ok(()))) => {
-                self.go(State::Open(envelope), reply(250, 1, 0, "Sender ok"))
+            (State::Asking(draft), Event::SenderChecked(Ok(()))) => {
+                self.go(State::Open(draft), reply(250, 1, 0, "Sender ok"))
             }
             (State::Asking(_), Event::SenderChecked(Err(refusal))) => self.go(State::Idle { refused: true }, refusal),
-            (State::Data(envelope), Event::Data(id, Ok(data))) => self.relay(envelope, id, data),
-            (State::Data(_), Event::Data(id, Err(flaw))) => self.idle(self.flaw_reply(flaw, id)),
-            (State::Chunk(envelope), Event::Chunk(id, chunks)) => self.took_chunk(envelope, id, chunks),
+            (State::Data(draft), Event::Data(id, Ok(data))) => self.relay(draft, id, data),
+            (State::Data(draft), Event::Data(id, Err(flaw))) => {
+                self.settled(&draft.told, self.flaw_reply(flaw, id), &[])
+            }
+            (State::Chunk(draft, chunk), Event::Chunk(id, chunks)) => self.took_chunk(draft, chunk, id, chunks),
             (State::Swallowing(state), Event::Swallowed) => self.swallowed(*state),
-            (State::Relaying, Event::Settled(settled)) => self.idle(settled),
+            (State::Relaying(told), Event::Settled(reply, each)) => self.settled(&told, reply, &each),
             // Not the client's doing: the driver broke the contract, and a bug is always temporary.
             _ => self.close(fault()),
         }
@@ -269,7 +286,12 @@ impl Session {
     /// All commands in all states that take them.
     fn obey(&mut self, state: State, command: Command) -> Step {
         match (state, command) {
-            (_, Command::Ehlo(name)) => {
+            // RFC 2033 §4.1: LHLO instead of the others, and only there.
+            (state, Command::Ehlo(_) | Command::Helo(_)) if self.is_lmtp() => {
+                self.refuse(state, reply(500, 5, 1, "This is LMTP; say LHLO"))
+            }
+            (state, Command::Lhlo(_)) if !self.is_lmtp() => self.refuse(state, command::not_offered("LHLO")),
+            (_, Command::Ehlo(name) | Command::Lhlo(name)) => {
                 self.helo = Some(name);
                 let reply = self.ehlo_reply();
                 self.idle(reply) // RFC 5321 §4.1.4: EHLO resets like RSET.
@@ -303,8 +325,8 @@ impl Session {
             (state, Command::Mail(_)) => {
                 self.refuse(state, reply(503, 5, 1, "A transaction is open already; end it with DATA or RSET"))
             }
-            (State::Open(envelope), Command::Rcpt(address)) => self.rcpt(envelope, address),
-            (State::Open(envelope), Command::Data) => self.data(envelope),
+            (State::Open(draft), Command::Rcpt(address)) => self.rcpt(draft, address),
+            (State::Open(draft), Command::Data) => self.data(draft),
             (state @ State::Chunks(..), Command::Rcpt(_) | Command::Data) => self
                 .refuse(state, reply(503, 5, 1, "The message has begun with BDAT; end it with BDAT 0 LAST, or RSET")),
             (state, Command::Rcpt(_)) => self.out_of_order(state, "No transaction is open; send MAIL before RCPT"),
@@ -318,7 +340,7 @@ impl Session {
 
     fn go(&mut self, state: State, reply: Reply) -> Step {
         self.state = state;
-        Step { reply: Some(reply), next: Next::ReadLine }
+        Step::new(Some(reply), Next::ReadLine)
     }
 
     fn idle(&mut self, reply: Reply) -> Step {
@@ -328,12 +350,12 @@ impl Session {
     /// Waits for the driver's answer before anything is said.
     fn wait(&mut self, state: State, next: Next) -> Step {
         self.state = state;
-        Step { reply: None, next }
+        Step::new(None, next)
     }
 
     fn close(&mut self, reply: Reply) -> Step {
         self.state = State::Closed;
-        Step { reply: Some(reply), next: Next::Close }
+        Step::new(Some(reply), Next::Close)
     }
 
     /// Refuses a line. Protocol errors count; what an address is refused for is a verdict and does not.
@@ -351,12 +373,22 @@ impl Session {
         self.go(state, refusal)
     }
 
+    fn greet_first(&mut self, state: State) -> Step {
+        self.out_of_order(state, if self.is_lmtp() { "Say LHLO first" } else { "Say EHLO or HELO first" })
+    }
+
     fn out_of_order(&mut self, state: State, text: &'static str) -> Step {
         let refusal = reply(503, 5, 1, text);
         match state {
             State::Idle { refused: true } if self.helo.is_some() => self.go(state, refusal),
             state => self.refuse(state, refusal),
         }
+    }
+}
+
+impl Step {
+    fn new(reply: Option<Reply>, next: Next) -> Self {
+        Self { reply, more: Vec::new(), next }
     }
 }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::{Offer, Session, Terms};
 use crate::envelope::TransactionId;
 use crate::reply::{Enhanced, Reply};
+use crate::smtp::Protocol;
 use crate::smtp::codec::Flaw;
 use crate::smtp::sasl::MECHANISMS;
 
@@ -17,6 +18,7 @@ impl Session {
             "8BITMIME".into(),
             "ENHANCEDSTATUSCODES".into(),
             "CHUNKING".into(),
+            format!("LIMITS RCPTMAX={}", self.terms.max_recipients).into(), // RFC 9422
         ];
         if self.offers_tls() {
             lines.push("STARTTLS".into());
@@ -63,7 +65,8 @@ pub(super) fn is_protocol_error(reply: &Reply) -> bool {
 }
 
 pub(super) fn help(terms: &Terms) -> Reply {
-    let mut commands = String::from("Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
+    let hello = if terms.protocol == Protocol::Lmtp { "LHLO" } else { "EHLO HELO" };
+    let mut commands = format!("Commands: {hello} MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
     if terms.tls != Offer::No {
         commands.push_str(" STARTTLS");
     }

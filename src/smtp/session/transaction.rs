@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{Next, Offer, Session, State, Step, reply};
+use super::{Draft, Next, Offer, Session, State, Step, reply};
 use crate::address::Address;
 use crate::envelope::{Envelope, Transaction, TransactionId};
 use crate::reply::Reply;
+use crate::smtp::Protocol;
 use crate::smtp::codec::{ChunkDecoder, Decode, Flaw};
 use crate::smtp::command::{self, Chunk, Mail};
 
@@ -13,7 +14,7 @@ impl Session {
     pub(super) fn mail(&mut self, mail: Mail) -> Step {
         // RFC 5321 §4.1.4: a session must be initialised before it takes mail.
         let Some(helo) = self.helo.clone() else {
-            return self.out_of_order(State::Idle { refused: false }, "Say EHLO or HELO first");
+            return self.greet_first(State::Idle { refused: false });
         };
         let refused = State::Idle { refused: true };
         if mail.auth && self.terms.auth == Offer::No {
@@ -27,63 +28,71 @@ impl Session {
         }
         let (principal, reverse_path) = (self.principal.clone(), mail.reverse_path);
         let envelope = Envelope { helo, principal, reverse_path, recipients: Vec::new() };
-        self.wait(State::Asking(envelope), Next::CheckSender)
+        self.wait(State::Asking(Draft { envelope, told: Vec::new() }), Next::CheckSender)
     }
 
-    pub(super) fn rcpt(&mut self, mut envelope: Envelope, address: Address) -> Step {
-        let known = envelope.recipients.contains(&address);
-        if !known && envelope.recipients.len() >= self.terms.max_recipients {
+    pub(super) fn rcpt(&mut self, mut draft: Draft, address: Address) -> Step {
+        let Draft { envelope, told } = &mut draft;
+        let known = envelope.recipients.iter().position(|recipient| *recipient == address);
+        let most = self.terms.max_recipients;
+        if (known.is_none() && envelope.recipients.len() >= most) || told.len() >= most {
             // RFC 5321 §4.5.3.1.10: 452, and the transaction goes on with those accepted.
             let text = "Too many recipients in one transaction; send the rest in another one";
-            return self.go(State::Open(envelope), reply(452, 5, 3, text));
+            return self.go(State::Open(draft), reply(452, 5, 3, text));
         }
-        if !known {
+        if self.terms.protocol == Protocol::Lmtp {
+            told.push(known.unwrap_or(envelope.recipients.len()));
+        }
+        if known.is_none() {
             envelope.recipients.push(address);
         }
-        self.go(State::Open(envelope), reply(250, 1, 5, "Recipient ok"))
+        self.go(State::Open(draft), reply(250, 1, 5, "Recipient ok"))
     }
 
-    pub(super) fn data(&mut self, envelope: Envelope) -> Step {
-        if envelope.recipients.is_empty() {
-            return self.no_recipient(envelope);
+    pub(super) fn data(&mut self, draft: Draft) -> Step {
+        if draft.envelope.recipients.is_empty() {
+            return self.no_recipient(draft);
         }
-        self.state = State::Data(envelope);
-        Step { reply: Some(Reply::plain(354, "Send the message, end it with <CRLF>.<CRLF>")), next: Next::ReadData }
+        self.state = State::Data(draft);
+        Step::new(Some(Reply::plain(354, "Send the message, end it with <CRLF>.<CRLF>")), Next::ReadData)
     }
 
-    fn no_recipient(&mut self, envelope: Envelope) -> Step {
-        self.go(State::Open(envelope), reply(554, 5, 1, "No valid recipient; send RCPT before the message"))
+    fn no_recipient(&mut self, draft: Draft) -> Step {
+        let code = if self.is_lmtp() { 503 } else { 554 }; // RFC 2033 §4.2.
+        self.go(State::Open(draft), reply(code, 5, 1, "No valid recipient; send RCPT before the message"))
     }
 
     // === BDAT ===
 
     /// A chunk is read wherever it comes: its octets must never be taken for commands (RFC 3030 §2).
     pub(super) fn bdat(&mut self, state: State, chunk: Chunk) -> Step {
-        let (envelope, decoder) = match state {
-            State::Open(envelope) if !envelope.recipients.is_empty() => {
-                (envelope, ChunkDecoder::new(self.terms.max_message_size))
+        let (draft, decoder) = match state {
+            State::Open(draft) if !draft.envelope.recipients.is_empty() => {
+                (draft, ChunkDecoder::new(self.terms.max_message_size))
             }
-            State::Chunks(envelope, decoder) => (envelope, decoder),
+            State::Chunks(draft, decoder) => (draft, decoder),
             state => return self.wait(State::Swallowing(Box::new(state)), Next::Swallow(chunk.size)),
         };
-        self.wait(State::Chunk(envelope), Next::ReadChunk(decoder.expect(chunk.size, chunk.last)))
+        self.wait(State::Chunk(draft, chunk), Next::ReadChunk(decoder.expect(chunk.size, chunk.last)))
     }
 
     pub(super) fn took_chunk(
         &mut self,
-        envelope: Envelope,
+        draft: Draft,
+        chunk: Chunk,
         id: TransactionId,
         chunks: Result<ChunkDecoder, Flaw>,
     ) -> Step {
         match chunks {
-            Ok(chunks) if chunks.is_last() => match chunks.finish() {
-                Ok(data) => self.relay(envelope, id, data),
-                Err(flaw) => self.idle(self.flaw_reply(flaw, id)),
+            Ok(chunks) if chunk.last => match chunks.finish() {
+                Ok(data) => self.relay(draft, id, data),
+                Err(flaw) => self.settled(&draft.told, self.flaw_reply(flaw, id), &[]),
             },
             Ok(chunks) => {
                 let held = chunks.held();
-                self.go(State::Chunks(envelope, chunks), reply(250, 0, 0, format!("Ok, {held} octets so far")))
+                self.go(State::Chunks(draft, chunks), reply(250, 0, 0, format!("Ok, {held} octets so far")))
             }
+            Err(flaw) if chunk.last => self.settled(&draft.told, self.flaw_reply(flaw, id), &[]),
             // The chunks that are under way already are refused as well, and are no errors of the client's own.
             Err(flaw) => self.go(State::Idle { refused: true }, self.flaw_reply(flaw, id)),
         }
@@ -91,7 +100,7 @@ impl Session {
 
     pub(super) fn swallowed(&mut self, state: State) -> Step {
         match state {
-            State::Open(envelope) => self.no_recipient(envelope),
+            State::Open(draft) => self.no_recipient(draft),
             state => self.out_of_order(state, "No transaction is open; send MAIL and RCPT before BDAT"),
         }
     }
@@ -104,8 +113,17 @@ impl Session {
 
     // === The end of both ===
 
-    pub(super) fn relay(&mut self, envelope: Envelope, id: TransactionId, data: Bytes) -> Step {
-        let transaction = Transaction { id, client: self.terms.client, envelope, data };
-        self.wait(State::Relaying, Next::Relay(transaction))
+    pub(super) fn relay(&mut self, draft: Draft, id: TransactionId, data: Bytes) -> Step {
+        let Draft { envelope, told } = draft;
+        let transaction = Transaction { id, client: self.terms.client, envelope, data, each: self.is_lmtp() };
+        self.wait(State::Relaying(told), Next::Relay(transaction))
+    }
+
+    /// The replies to a whole message: one; or in LMTP one for each RCPT that was accepted, in their order.
+    pub(super) fn settled(&mut self, told: &[usize], reply: Reply, each: &[Reply]) -> Step {
+        let mut replies = told.iter().map(|at| each.get(*at).unwrap_or(&reply).clone());
+        let first = replies.next();
+        let more = replies.collect();
+        Step { more, ..self.idle(first.unwrap_or(reply)) }
     }
 }
