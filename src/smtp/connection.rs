@@ -100,7 +100,8 @@ impl<R: Submit> Connection<R> {
                     Ok(Event::PasswordChecked(self.check(credentials).await))
                 }
                 Next::LookBehind => Ok(Event::Behind(self.wire.has_more())),
-                Next::Handshake => Ok(self.encrypt().await?),
+                // Boxed, or every idle connection would hold room for a handshake.
+                Next::Handshake => Ok(Box::pin(self.encrypt()).await?),
                 Next::Relay(transaction) => {
                     // Nobody knows how long it takes; the replies to what came before must not wait for it.
                     self.wire.flush().await?;
