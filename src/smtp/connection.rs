@@ -21,7 +21,7 @@ use crate::reply::Reply;
 use crate::smtp::budget::Share;
 use crate::smtp::codec::{DataDecoder, Flaw, Line, LineReader};
 use crate::smtp::session::{self, Event, Next, Session, Step};
-use crate::smtp::{Server, Submit};
+use crate::smtp::{Greeted, Server, Submit};
 
 /// The read buffer of a connection that talks; thousands may be open. Holds the longest line.
 const SMALL: usize = 4 * 1024;
@@ -36,11 +36,12 @@ const SLOWEST: u64 = 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves one client to the end of its connection. A panic ends this connection and nothing else.
-pub async fn serve<S, R>(stream: S, client: Option<IpAddr>, server: Arc<Server<R>>)
+pub async fn serve<S, R>(stream: S, peer: Greeted, server: Arc<Server<R>>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     R: Submit,
 {
+    let client = peer.client;
     let (session, greeting) = Session::begin(server.terms(client));
     let wire = Wire::new(stream, &server);
     let mut connection = Connection { session, wire, client, server };

@@ -8,8 +8,13 @@ pub mod budget;
 pub mod codec;
 pub mod command;
 pub mod connection;
+pub mod inherited;
 pub mod listener;
+pub mod proxy;
+pub mod sasl;
 pub mod session;
+mod socket_file;
+pub mod tls;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -31,6 +36,28 @@ use session::Terms;
 
 /// The longest time that is measured: "for ever" is taken as this, and no clock runs over.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
+
+/// What is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// RFC 5321.
+    Smtp,
+    /// RFC 2033.
+    Lmtp,
+}
+
+/// A client as the door knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeted {
+    /// Its address; `None` on a Unix socket.
+    pub client: Option<IpAddr>,
+    /// What is spoken with it.
+    pub protocol: Protocol,
+    /// Whether it is within TLS already.
+    pub encrypted: bool,
+    /// Whom its certificate names.
+    pub principal: Option<String>,
+}
 
 /// What the wire needs of a relay. Tests answer in its place.
 pub trait Submit: Send + Sync + 'static {
@@ -62,7 +89,6 @@ impl Submit for Relay {
 }
 
 /// What all listeners and connections share.
-#[derive(Debug)]
 pub struct Server<R> {
     relay: Arc<R>,
     metrics: Arc<Metrics>,
@@ -77,6 +103,8 @@ pub struct Server<R> {
     drain: Duration,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    tls: Option<(Arc<tls::Tls>, bool)>,
+    auth: Option<(Arc<dyn sasl::Authenticate>, bool)>,
 }
 
 impl<R: Submit> Server<R> {
@@ -95,7 +123,23 @@ impl<R: Submit> Server<R> {
             drain: delivery.drain.min(LONGEST),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            tls: None,
+            auth: None,
         }
+    }
+
+    /// With TLS; required or not.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Arc<tls::Tls>, required: bool) -> Self {
+        self.tls = Some((tls, required));
+        self
+    }
+
+    /// With users; required or not.
+    #[must_use]
+    pub fn with_auth(mut self, auth: Arc<dyn sasl::Authenticate>, required: bool) -> Self {
+        self.auth = Some((auth, required));
+        self
     }
 
     /// Begins the drain: no more connections; idle sessions get 421; what runs may finish within `delivery.drain`.

@@ -8,12 +8,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sidepost::config::values::Size;
-use sidepost::config::{Ambiguous, Delivery, PartialFailure, Smtp};
+use sidepost::config::{Ambiguous, Auth, Delivery, PartialFailure, Smtp, Tls};
 use sidepost::envelope::Transaction;
 use sidepost::metrics::Metrics;
 use sidepost::relay::Settled;
 use sidepost::reply::{Enhanced, Reply};
-use sidepost::smtp::{Server, Submit, connection};
+use sidepost::smtp::{Greeted, Protocol, Server, Submit, connection};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::task::JoinHandle;
 
@@ -63,7 +63,14 @@ pub fn smtp() -> Smtp {
         max_connections: 3,
         max_connections_per_client: 2,
         idle_timeout: IDLE,
+        proxy_from: vec!["127.0.0.0/8".parse().unwrap()],
+        tls: Tls::default(),
+        auth: Auth::default(),
     }
+}
+
+pub fn greeted(ip: IpAddr) -> Greeted {
+    Greeted { client: Some(ip), protocol: Protocol::Smtp, encrypted: false, principal: None }
 }
 
 pub fn server_with(smtp: &Smtp, max_in_flight_bytes: u64) -> Arc<Server<Scripted>> {
@@ -112,7 +119,7 @@ impl World {
         let (ours, theirs) = tokio::io::duplex(wire);
         let writes = Arc::new(AtomicUsize::new(0));
         let stream = Counted { inner: theirs, writes: Arc::clone(&writes) };
-        let served = tokio::spawn(connection::serve(stream, Some(ip), Arc::clone(&self.server)));
+        let served = tokio::spawn(connection::serve(stream, greeted(ip), Arc::clone(&self.server)));
         Client { stream: ours, heard: Vec::new(), writes, served }
     }
 }

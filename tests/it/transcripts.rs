@@ -36,6 +36,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use crate::smtp_world::greeted;
 use crate::world::config;
 
 /// Longer than any timer of the relay: what has not happened by then never will.
@@ -93,7 +94,7 @@ impl Story {
 
     fn connect(server: &Arc<Server<Relay>>, client: std::net::IpAddr) -> BufReader<DuplexStream> {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
-        tokio::spawn(connection::serve(theirs, Some(client), Arc::clone(server)));
+        tokio::spawn(connection::serve(theirs, greeted(client), Arc::clone(server)));
         BufReader::new(ours)
     }
 
