@@ -29,8 +29,10 @@ use crate::sandbox::{self, Sandbox};
 use crate::sender::SenderPolicy;
 use crate::smtp::inherited::Inherited;
 use crate::smtp::listener::Door;
+use crate::smtp::sasl::Authenticate;
 use crate::smtp::tls::Tls;
 use crate::smtp::{self, Server};
+use crate::users::Users;
 use crate::web::{self, AccountState, Web};
 
 /// Longest wait for a webhook receiver of somebody who tries the sandbox out.
@@ -105,7 +107,15 @@ impl Running {
         let metrics = Arc::new(Metrics::default());
         let relay = Arc::new(build_relay(&config, &metrics)?);
         let tls = Tls::open(&config.smtp.tls)?;
-        let server = build_server(&config, &relay, &metrics, tls.as_ref().map(|(tls, _)| tls));
+        let users = Users::open(&config.smtp.auth)?;
+        let mut server = Server::new(&config.smtp, &config.delivery, Arc::clone(&relay), Arc::clone(&metrics));
+        if let Some((tls, _)) = &tls {
+            server = server.with_tls(Arc::clone(tls), config.smtp.tls.required);
+        }
+        if let Some((users, _)) = &users {
+            server = server.with_auth(Arc::clone(users) as Arc<dyn Authenticate>, config.smtp.auth.required);
+        }
+        let server = Arc::new(server);
         let doors = open_doors(&config.smtp, inherited, tls.as_ref().map(|(tls, _)| tls))?;
         let smtp: Vec<Listen> = doors.iter().map(Door::url).collect();
         for door in doors {
@@ -113,6 +123,9 @@ impl Running {
         }
         if let Some((tls, files)) = tls {
             tokio::spawn(tls.follow(files));
+        }
+        if let Some((users, Some(file))) = users {
+            tokio::spawn(users.follow(file));
         }
         let mut router = web::router(Web { metrics, accounts: states(relay) });
         if sandbox.is_some() {
@@ -193,19 +206,6 @@ fn build_relay(config: &Config, metrics: &Arc<Metrics>) -> Result<Relay, String>
     let sender = SenderPolicy::new(&config.sender.default)?;
     let journal = Journal::new(config.log.addresses);
     Ok(Relay::new(Arc::new(account), sender, &config.delivery, journal, Arc::clone(metrics)))
-}
-
-fn build_server(
-    config: &Config,
-    relay: &Arc<Relay>,
-    metrics: &Arc<Metrics>,
-    tls: Option<&Arc<Tls>>,
-) -> Arc<Server<Relay>> {
-    let server = Server::new(&config.smtp, &config.delivery, Arc::clone(relay), Arc::clone(metrics));
-    Arc::new(match tls {
-        Some(tls) => server.with_tls(Arc::clone(tls), config.smtp.tls.required),
-        None => server,
-    })
 }
 
 /// Binds all listeners, or none.

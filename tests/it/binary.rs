@@ -378,3 +378,26 @@ fn render_prints_what_would_be_sent_and_sends_nothing() {
     std::fs::remove_file(mail).unwrap();
     assert_eq!(run(&["render", &fixture("no-such-file.eml")]).status.code(), Some(64));
 }
+
+#[test]
+fn a_password_becomes_a_hash_and_is_not_shown() {
+    let hash = |password: &[u8]| {
+        let mut command = sidepost(&["hash-password"]);
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        process.stdin.take().unwrap().write_all(password).unwrap();
+        process.wait_with_output().unwrap()
+    };
+    for password in [&b"CANARY\n"[..], b"CANARY\r\n", b"CANARY"] {
+        let output = hash(password);
+        assert!(output.status.success());
+        let printed = text(&output.stdout);
+        let hash = sidepost::password::Hash::parse(printed.trim()).unwrap();
+        assert!(hash.verify(b"CANARY"));
+    }
+    for (wrong, why) in [(&b""[..], "no password"), (b"\n", "no password"), (b"two\nlines", "more than one line")] {
+        let output = hash(wrong);
+        assert_eq!(output.status.code(), Some(64));
+        assert!(text(&output.stderr).contains(why) && !text(&output.stderr).contains("lines\n"));
+    }
+    assert!(!text(&hash(&[b'x'; 5000]).stderr).contains("xx"));
+}

@@ -19,5 +19,6 @@ mod smtp_connection;
 mod smtp_session;
 mod smtp_world;
 mod transcripts;
+mod users;
 mod web;
 mod world;
