@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod binary;
+mod binary_door;
 mod config;
 mod faults;
 mod house;
@@ -16,6 +17,8 @@ mod sandbox;
 mod smtp_codec;
 mod smtp_command;
 mod smtp_connection;
+mod smtp_door;
+mod smtp_proxy;
 mod smtp_session;
 mod smtp_world;
 mod transcripts;
