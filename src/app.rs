@@ -269,7 +269,9 @@ async fn bind_web(address: SocketAddr) -> Result<TcpListener, String> {
 fn cannot_listen(address: &str, key: &str, error: &std::io::Error) -> String {
     let hint = match error.kind() {
         std::io::ErrorKind::AddrInUse => "another program has it; stop that one or choose another port",
-        std::io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one",
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE, and a Unix socket a folder and an owner that this user may use"
+        }
         _ => "is it an address of this machine?",
     };
     format!("cannot listen on {address} ({key}): {error}; {hint}")

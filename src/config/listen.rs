@@ -45,6 +45,8 @@ pub enum Place {
         path: PathBuf,
         /// Who may connect: the permissions of the file.
         mode: u32,
+        /// User and group that own it; else the ones of the process.
+        owner: Option<(u32, u32)>,
     },
 }
 
@@ -99,9 +101,15 @@ impl Listen {
                 let octal = u32::from_str_radix(given, 8).ok().filter(|mode| (1..=0o777).contains(mode));
                 *mode = octal.ok_or_else(|| format!("{text:?}: {given:?} is not a file mode like 0660"))?;
             }
+            (Some(("owner", given)), Place::Unix { owner, .. }) => {
+                let ids =
+                    given.split_once(':').and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
+                *owner =
+                    Some(ids.ok_or_else(|| format!("{text:?}: {given:?} is not an owner in numbers like 1000:1000"))?);
+            }
             _ => {
                 return Err(format!(
-                    "{text:?}: {option:?} is no option here; there are ?proxy=require and, for Unix sockets, ?mode=0660"
+                    "{text:?}: {option:?} is no option here; there are ?proxy=require and, for Unix sockets, ?mode=0660 and ?owner=1000:1000"
                 ));
             }
         }
@@ -122,7 +130,7 @@ fn unix_place(text: &str, path: &str) -> Result<Place, String> {
     if path.len() > LONGEST_PATH {
         return Err(format!("{text:?}: the path of a Unix socket has at most {LONGEST_PATH} octets"));
     }
-    Ok(Place::Unix { path: path.into(), mode: MODE })
+    Ok(Place::Unix { path: path.into(), mode: MODE, owner: None })
 }
 
 impl fmt::Display for Listen {
@@ -134,7 +142,12 @@ impl fmt::Display for Listen {
         };
         match &self.place {
             Place::Tcp(address) => write!(f, "{scheme}://{address}")?,
-            Place::Unix { path, mode } => write!(f, "{scheme}+unix://{}?mode={mode:04o}", path.display())?,
+            Place::Unix { path, mode, owner } => {
+                write!(f, "{scheme}+unix://{}?mode={mode:04o}", path.display())?;
+                if let Some((user, group)) = owner {
+                    write!(f, "&owner={user}:{group}")?;
+                }
+            }
         }
         match (self.proxy, &self.place) {
             (true, Place::Tcp(_)) => f.write_str("?proxy=require"),

@@ -58,8 +58,8 @@ enum Socket {
 pub fn bind(listen: &Listen) -> io::Result<Door> {
     let socket = match &listen.place {
         Place::Tcp(address) => Socket::Tcp(bind_tcp(*address)?),
-        Place::Unix { path, mode } => {
-            let (socket, file) = socket_file::bind(path, *mode, BACKLOG)?;
+        Place::Unix { path, mode, owner } => {
+            let (socket, file) = socket_file::bind(path, *mode, *owner, BACKLOG)?;
             Socket::Unix { listener: UnixListener::from_std(socket)?, _file: Some(file) }
         }
     };
@@ -258,10 +258,11 @@ where
         return connection::serve(stream, greeted, server).await;
     }
     let Some(tls) = ways.tls.as_ref() else { return };
-    match bounded(HANDSHAKE, &server, tls.accept(stream)).await {
+    // Boxed, or every connection in the clear would hold room for a handshake.
+    match bounded(HANDSHAKE, &server, Box::pin(tls.accept(stream))).await {
         Ok((stream, principal)) => {
             let greeted = Greeted { encrypted: true, principal, ..greeted };
-            connection::serve(stream, greeted, server).await;
+            Box::pin(connection::serve(stream, greeted, server)).await;
         }
         Err(error) => tracing::debug!(client = ?greeted.client, %error, "TLS handshake failed"),
     }

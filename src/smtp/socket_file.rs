@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -23,13 +23,21 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds a socket that only those may use whom `mode` admits.
-pub(super) fn bind(path: &Path, mode: u32, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
+/// Binds a socket that only those may use whom owner and mode admit.
+pub(super) fn bind(
+    path: &Path,
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    backlog: i32,
+) -> io::Result<(UnixListener, SocketFile)> {
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile { path: path.to_owned(), inode: inode(path)? };
+    if let Some((user, group)) = owner {
+        chown(path, Some(user), Some(group))?;
+    }
     // Nobody can connect before `listen`, so the mode that bind gave is no gap.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(backlog)?;

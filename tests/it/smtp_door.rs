@@ -1,7 +1,7 @@
 //! What is before the dialogue: handshakes, certificates that change, Unix sockets, proxies and their seats.
 
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -220,8 +220,10 @@ fn socket(name: &str) -> PathBuf {
 #[tokio::test]
 async fn a_unix_socket_has_its_mode_and_goes_with_its_listener() {
     let path = socket("mode");
-    let url = format!("smtp+unix://{}?mode=0600", path.display());
+    let me = std::fs::metadata(std::env::current_exe().unwrap()).unwrap();
+    let url = format!("smtp+unix://{}?mode=0600&owner={}:{}", path.display(), me.uid(), me.gid());
     let door = bound(&url);
+    assert_eq!(std::fs::metadata(&path).unwrap().uid(), me.uid());
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(door.url().to_string(), url);
     let server = serve(door, &smtp());
