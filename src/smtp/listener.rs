@@ -231,7 +231,7 @@ fn turn_away(stream: &SockRef<'_>, refusal: &Reply) {
 /// the relay shuts down: nothing has begun.
 async fn welcome<S, R>(mut stream: S, peer: Option<IpAddr>, mut seat: Seat, ways: Arc<Ways>, server: Arc<Server<R>>)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
     R: Submit,
 {
     let mut greeted = Greeted { client: peer, protocol: ways.protocol(), encrypted: false, principal: None };
