@@ -17,7 +17,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings};
+use crate::config::listen::{Listen, Place};
+use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
 use crate::provider::{self, Payload, Request};
 use crate::relay::Relay;
@@ -26,7 +27,12 @@ use crate::relay::http::{HttpTransport, Transport, TransportError};
 use crate::relay::journal::Journal;
 use crate::sandbox::{self, Sandbox};
 use crate::sender::SenderPolicy;
+use crate::smtp::inherited::Inherited;
+use crate::smtp::listener::Door;
+use crate::smtp::sasl::Authenticate;
+use crate::smtp::tls::Tls;
 use crate::smtp::{self, Server};
+use crate::users::Users;
 use crate::web::{self, AccountState, Web};
 
 /// Longest wait for a webhook receiver of somebody who tries the sandbox out.
@@ -40,10 +46,11 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// # Errors
 /// A sentence for the operator when something cannot be set up.
 pub fn serve(config: Config) -> Result<(), String> {
+    let inherited = Inherited::of_process()?;
     run(async move {
         start_logging(&config.log)?;
         let web = bind_web(config.web.listen).await?;
-        let relay = Running::start(config, web, None)?;
+        let relay = Running::start(config, web, None, inherited)?;
         relay.announce();
         relay.until_signal().await
     })
@@ -61,7 +68,7 @@ pub fn sandbox(mut config: Config) -> Result<(), String> {
         for account in config.providers.values_mut() {
             account.base_url = format!("http://{page}");
         }
-        let relay = Running::start(config, web, Some(page))?;
+        let relay = Running::start(config, web, Some(page), Inherited::default())?;
         relay.greet(page);
         relay.announce();
         relay.until_signal().await
@@ -76,7 +83,7 @@ fn run(program: impl Future<Output = Result<(), String>>) -> Result<(), String> 
 /// Everything that runs.
 struct Running {
     server: Arc<Server<Relay>>,
-    smtp: Vec<SocketAddr>,
+    smtp: Vec<Listen>,
     web: SocketAddr,
     account: String,
     api: String,
@@ -87,24 +94,42 @@ struct Running {
 
 impl Running {
     /// Binds, then serves. `sandbox` is where the page is, if there is one.
-    fn start(mut config: Config, web: TcpListener, sandbox: Option<SocketAddr>) -> Result<Self, String> {
+    fn start(
+        mut config: Config,
+        web: TcpListener,
+        sandbox: Option<SocketAddr>,
+        inherited: Inherited,
+    ) -> Result<Self, String> {
         let signals = Signals::new()?;
         if config.smtp.hostname.is_empty() {
             config.smtp.hostname = hostname();
         }
         let metrics = Arc::new(Metrics::default());
         let relay = Arc::new(build_relay(&config, &metrics)?);
-        let server = Arc::new(Server::new(&config.smtp, &config.delivery, Arc::clone(&relay), Arc::clone(&metrics)));
-        let mut smtp = Vec::new();
-        for listen in &config.smtp.listen {
-            let listener =
-                smtp::listener::bind(listen).map_err(|e| cannot_listen(&listen.to_string(), "smtp.listen", &e))?;
-            smtp.push(local_address(&listener)?);
-            tokio::spawn(smtp::listener::serve(listener, Arc::clone(&server)));
+        let tls = Tls::open(&config.smtp.tls)?;
+        let users = Users::open(&config.smtp.auth)?;
+        let mut server = Server::new(&config.smtp, &config.delivery, Arc::clone(&relay), Arc::clone(&metrics));
+        if let Some((tls, _)) = &tls {
+            server = server.with_tls(Arc::clone(tls), config.smtp.tls.required);
+        }
+        if let Some((users, _)) = &users {
+            server = server.with_auth(Arc::clone(users) as Arc<dyn Authenticate>, config.smtp.auth.required);
+        }
+        let server = Arc::new(server);
+        let doors = open_doors(&config.smtp, inherited, tls.as_ref().map(|(tls, _)| tls))?;
+        let smtp: Vec<Listen> = doors.iter().map(Door::url).collect();
+        for door in doors {
+            tokio::spawn(smtp::listener::serve(door, Arc::clone(&server)));
+        }
+        if let Some((tls, files)) = tls {
+            tokio::spawn(tls.follow(files));
+        }
+        if let Some((users, Some(file))) = users {
+            tokio::spawn(users.follow(file));
         }
         let mut router = web::router(Web { metrics, accounts: states(relay) });
         if sandbox.is_some() {
-            let first = smtp.first().map(ToString::to_string).unwrap_or_default();
+            let first = first_address(&smtp);
             router = router.merge(Sandbox::new(sandbox::Settings { post: webhook_post()?, smtp: first }).router());
         }
         let web_shutdown = CancellationToken::new();
@@ -117,14 +142,18 @@ impl Running {
 
     /// Where everything is, for the log: with port 0 nobody knows before.
     fn announce(&self) {
-        for smtp in &self.smtp {
-            info!(%smtp, web = %self.web, account = self.account, api = self.api, "listening");
+        for listen in &self.smtp {
+            let smtp = match &listen.place {
+                Place::Tcp(address) => address.to_string(),
+                Place::Unix { path, .. } => path.display().to_string(),
+            };
+            info!(smtp, %listen, web = %self.web, account = self.account, api = self.api, "listening");
         }
     }
 
     /// The first lines of the sandbox.
     fn greet(&self, page: SocketAddr) {
-        let smtp = self.smtp.first().map(ToString::to_string).unwrap_or_default();
+        let smtp = first_address(&self.smtp);
         println!("SMTP listens on {smtp}");
         println!("Send a mail:     swaks --server {smtp} --from app@example.com --to ok@example.com");
         println!("See what became of it, and what other recipients do: http://{page}/");
@@ -179,6 +208,25 @@ fn build_relay(config: &Config, metrics: &Arc<Metrics>) -> Result<Relay, String>
     Ok(Relay::new(Arc::new(account), sender, &config.delivery, journal, Arc::clone(metrics)))
 }
 
+/// Binds all listeners, or none.
+fn open_doors(smtp: &Smtp, mut inherited: Inherited, tls: Option<&Arc<Tls>>) -> Result<Vec<Door>, String> {
+    let doors = smtp.listen.iter().map(|listen| {
+        let bound = match inherited.take(listen) {
+            Some(door) => door,
+            None => smtp::listener::bind(listen),
+        };
+        let door = bound.map_err(|e| cannot_listen(&listen.to_string(), "smtp.listen", &e))?;
+        Ok(door.with_tls(tls.cloned()).with_proxies(&smtp.proxy_from))
+    });
+    let doors = doors.collect::<Result<Vec<Door>, String>>()?;
+    inherited.all_taken()?;
+    Ok(doors)
+}
+
+fn first_address(listeners: &[Listen]) -> String {
+    listeners.iter().find_map(Listen::address).map(|address| address.to_string()).unwrap_or_default()
+}
+
 fn build_transport(settings: &Settings) -> Result<HttpTransport, String> {
     let ca_pem = match settings.ca_file.as_str() {
         "" => None,
@@ -221,7 +269,9 @@ async fn bind_web(address: SocketAddr) -> Result<TcpListener, String> {
 fn cannot_listen(address: &str, key: &str, error: &std::io::Error) -> String {
     let hint = match error.kind() {
         std::io::ErrorKind::AddrInUse => "another program has it; stop that one or choose another port",
-        std::io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one",
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE, and a Unix socket a folder and an owner that this user may use"
+        }
         _ => "is it an address of this machine?",
     };
     format!("cannot listen on {address} ({key}): {error}; {hint}")

@@ -11,18 +11,20 @@
 //! limit. No open relay by accident, no secret in a log. A bug is temporary: 451, never a bounce.
 //!
 //! Rooms, high to low; each imports only from below (`tests/it/house.rs` checks it):
-//! `main` · `cli` · `app` · `smtp`, `web`, `sandbox` · `relay` · `plan` · `provider` · `config` · `sender` · `outcome` ·
-//! `message`, `envelope` · `mime`, `address`, `reply`, `secret`, `metrics`.
+//! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan` · `provider` · `config` · `sender` · `outcome` ·
+//! `message`, `envelope` · `mime`, `address`, `reply`, `secret`, `password`, `files`, `metrics`.
 
 pub mod address;
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod envelope;
+pub mod files;
 pub mod message;
 pub mod metrics;
 pub mod mime;
 pub mod outcome;
+pub mod password;
 pub mod plan;
 pub mod provider;
 pub mod relay;
@@ -31,4 +33,5 @@ pub mod sandbox;
 pub mod secret;
 pub mod sender;
 pub mod smtp;
+pub mod users;
 pub mod web;

@@ -3,9 +3,10 @@
 use clap::Args;
 use humantime::format_duration;
 
-use super::{ConfigArgs, Failure};
+use super::{CONFIG, ConfigArgs, Failure};
 use crate::config::{Delivery, Provider};
 use crate::relay::account::worst_case;
+use crate::smtp::tls::Tls;
 
 /// What common client libraries wait for the reply after the dot, in seconds: below that, they send twice.
 const CLIENT_PATIENCE: &[(&str, u64)] = &[("many web frameworks", 30), ("Ruby Net::SMTP", 60), ("Perl Net::SMTP", 120)];
@@ -20,6 +21,7 @@ pub struct Check {
 impl Check {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = self.config.load()?;
+        Tls::open(&loaded.config.smtp.tls).map_err(|e| Failure::new(e).with_code(CONFIG))?;
         println!("The configuration is valid.\n");
         let width = loaded.effective.iter().map(|(key, _, _)| key.len()).max().unwrap_or(0);
         for (key, value, origin) in &loaded.effective {

@@ -1,6 +1,7 @@
 //! The commands, one file each; thin.
 
 mod check;
+mod hash_password;
 mod health;
 mod render;
 mod replies;
@@ -52,6 +53,8 @@ enum Command {
     Replies(replies::Replies),
     /// Ask the running relay whether it is alive (for HEALTHCHECK in an image without a shell)
     Health(health::Health),
+    /// Hash a password (from standard input) for smtp.auth.users or the users file
+    HashPassword(hash_password::HashPassword),
 }
 
 /// Where the configuration comes from.
@@ -117,6 +120,7 @@ pub fn run() -> ExitCode {
         Command::Send(command) => command.run(),
         Command::Replies(command) => command.run(),
         Command::Health(command) => command.run(),
+        Command::HashPassword(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

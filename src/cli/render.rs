@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Failure, REFUSED, USAGE};
 use crate::address::Address;
-use crate::config::layers::default_account;
+use crate::config::decode::default_account;
 use crate::config::{ProviderKind, Unsupported};
 use crate::envelope::Envelope;
 use crate::message::Message;

@@ -8,7 +8,7 @@ use super::Failure;
 use crate::app;
 use crate::config::ProviderKind;
 use crate::config::layers::{Layers, Problem};
-use crate::config::values::Listen;
+use crate::config::listen::Listen;
 
 /// Needs no account, no file and no network. Recipients steer the stand-in: ok@, suppressed@, invalid@, rate-1-1@,
 /// fail-1@, fail-inf@, slow-500@, hang@, reset@, unauth@, toolarge@ … at any domain; the page lists them all.
@@ -37,7 +37,7 @@ impl Sandbox {
     /// The sandbox is the same on every machine: no file and no environment, only its own flags.
     fn layers(&self) -> Layers {
         let mut flags = vec![
-            format!("smtp.listen=[\"{}\"]", Listen::Smtp(self.smtp)),
+            format!("smtp.listen=[\"{}\"]", Listen::smtp(self.smtp)),
             format!("web.listen={}", self.web),
             format!("providers.sandbox.kind={}", self.provider.name()),
             "providers.sandbox.api_key=sandbox".to_owned(),

@@ -9,7 +9,7 @@ use clap::Args;
 use super::{ConfigArgs, Failure};
 use crate::address::Address;
 use crate::config::layers::Layers;
-use crate::config::values::Listen;
+use crate::config::listen::{Listen, Scheme};
 
 /// As long as RFC 5321 §4.5.3.2 lets a client wait; the relay answers much sooner.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -60,8 +60,10 @@ impl Send {
         }
         let layers = Layers::of_process(self.config.config.clone(), self.config.set.clone());
         let listen: Vec<Listen> = layers.value("smtp.listen").map_err(|problem| Failure::config(&[problem]))?;
-        let first = listen.first().map(|Listen::Smtp(address)| *address);
-        first.ok_or_else(|| Failure::new("smtp.listen is empty; name the relay with --server").with_code(super::USAGE))
+        let mut plain = listen.iter().filter(|listen| listen.scheme == Scheme::Smtp && !listen.proxy);
+        plain.find_map(Listen::address).ok_or_else(|| {
+            Failure::new("smtp.listen has no smtp:// address; name the relay with --server").with_code(super::USAGE)
+        })
     }
 
     /// The mail with its lines dot-stuffed (RFC 5321 §4.5.2).

@@ -1,6 +1,5 @@
 //! Where configuration values come from: defaults, file, environment, flags; and every mistake with its source.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
@@ -11,7 +10,9 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Source};
 use serde_json::Value as Json;
 
+use super::decode::{accounts, decode, default_path, defaults, inherit_provider_defaults, leaves, lookup, parent};
 use super::{Config, ProviderKind, rules};
+use crate::password;
 
 /// The lowest layer, and the manual.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -92,6 +93,7 @@ impl Layers {
         };
         inherit_provider_defaults(&mut tree);
         read_files(&mut tree, &figment, &mut problems);
+        look_at_files(&tree, &mut problems);
         let config = decode(&mut tree, &mut problems);
         if let Some(config) = &config {
             // Where a default stands in for a wrong value, a rule that it breaks is no second mistake.
@@ -247,47 +249,6 @@ fn typed(text: &str, like: Option<&Json>) -> Value {
     }
 }
 
-/// The defaults as a tree.
-pub fn defaults() -> Json {
-    Figment::from(Toml::string(DEFAULTS)).extract().unwrap_or_default()
-}
-
-/// Accounts have their defaults in one place for all.
-fn default_path(path: &str) -> String {
-    match path.strip_prefix("providers.").and_then(|rest| rest.split_once('.')) {
-        Some((_, key)) => format!("provider_defaults.{key}"),
-        None => path.to_owned(),
-    }
-}
-
-fn lookup<'a>(tree: &'a Json, path: &str) -> Option<&'a Json> {
-    path.split('.').try_fold(tree, |node, part| match node {
-        Json::Array(items) => items.get(part.parse::<usize>().ok()?),
-        node => node.get(part),
-    })
-}
-
-fn lookup_mut<'a>(tree: &'a mut Json, path: &str) -> Option<&'a mut Json> {
-    path.split('.').try_fold(tree, |node, part| match node {
-        Json::Array(items) => items.get_mut(part.parse::<usize>().ok()?),
-        node => node.get_mut(part),
-    })
-}
-
-fn accounts(tree: &mut Json) -> impl Iterator<Item = (&String, &mut serde_json::Map<String, Json>)> {
-    let providers = tree.get_mut("providers").and_then(Json::as_object_mut).into_iter().flatten();
-    providers.filter_map(|(name, account)| Some((name, account.as_object_mut()?)))
-}
-
-fn inherit_provider_defaults(tree: &mut Json) {
-    let defaults = tree.get("provider_defaults").and_then(Json::as_object).cloned().unwrap_or_default();
-    for (_, account) in accounts(tree) {
-        for (key, value) in &defaults {
-            account.entry(key.clone()).or_insert_with(|| value.clone());
-        }
-    }
-}
-
 /// `api_key_file` becomes `api_key`, and `ca_file` is looked at: nothing is found missing later. Of a key and a key file
 /// the one from the higher layer counts; both from one place are a mistake.
 fn read_files(tree: &mut Json, figment: &Figment, problems: &mut Vec<Problem>) {
@@ -321,6 +282,21 @@ fn read_files(tree: &mut Json, figment: &Figment, problems: &mut Vec<Problem>) {
     }
 }
 
+/// The files of `[smtp]`, which are read later: nothing is found missing then, and no user's line wrong.
+fn look_at_files(tree: &Json, problems: &mut Vec<Problem>) {
+    for key in ["smtp.tls.cert", "smtp.tls.key", "smtp.tls.client_ca", "smtp.auth.users_file"] {
+        let Some(path) = lookup(tree, key).and_then(Json::as_str).filter(|path| !path.is_empty()) else { continue };
+        match read_small(path) {
+            Err(error) => problems.push(Problem::new(key, format!("{path} cannot be read: {error}"))),
+            Ok(text) if key.ends_with("users_file") => {
+                let wrong = password::parse_users(&text).err().into_iter().flatten();
+                problems.extend(wrong.map(|message| Problem::new(key, format!("{path}: {message}"))));
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
 /// Files that hold a key or certificates are small; a device or a log given by mistake is not read to its end.
 fn read_small(path: &str) -> std::io::Result<String> {
     let mut text = String::new();
@@ -338,108 +314,14 @@ fn layer_of(metadata: &Metadata) -> u8 {
     }
 }
 
-/// Decodes the tree as far as it goes: a wrong value is reported and replaced by its default, so that the next one is
-/// found as well.
-fn decode(tree: &mut Json, problems: &mut Vec<Problem>) -> Option<Config> {
-    let defaults = defaults();
-    for (name, account) in accounts(tree) {
-        if ProviderKind::ALL.iter().any(|kind| kind.name() == name) {
-            // An account that is called after its API need not say it twice.
-            account.entry("kind").or_insert_with(|| name.as_str().into());
-        }
-        if !account.contains_key("kind") {
-            let all = ProviderKind::ALL.map(ProviderKind::name).join(", ");
-            problems.push(Problem::new(format!("providers.{name}"), format!("kind is missing; it is one of {all}")));
-            account.insert("kind".into(), ProviderKind::ScaiSend.name().into());
-        }
-    }
-    let mut unknown = BTreeSet::new();
-    let mut decoded = None;
-    for _ in 0..100 {
-        let mut track = serde_path_to_error::Track::new();
-        let deserializer = serde_path_to_error::Deserializer::new(&*tree, &mut track);
-        let result = serde_ignored::deserialize(deserializer, |path| {
-            unknown.insert(path.to_string());
-        });
-        match result {
-            Ok(config) => {
-                decoded = Some(config);
-                break;
-            }
-            Err(error) => {
-                let path = track.path().to_string().replace('[', ".").replace(']', "");
-                let default = default_at(&defaults, &path);
-                problems.push(Problem::new(&path, explain(&path, &error, default.as_ref())));
-                *lookup_mut(tree, &path)? = default?;
-            }
-        }
-    }
-    unknown.remove("provider_defaults");
-    problems.extend(unknown.iter().map(|path| unknown_key(path, &defaults)));
-    decoded
-}
-
-/// What stands in for a wrong value at `path`: its default; for an item of a list, the first of the default list.
-fn default_at(defaults: &Json, path: &str) -> Option<Json> {
-    let list = || lookup(defaults, parent(path)).and_then(Json::as_array).and_then(|items| items.first());
-    match path.rsplit('.').next() {
-        Some("kind") => Some(ProviderKind::ScaiSend.name().into()),
-        Some("api_key") => Some("unread".into()),
-        _ => lookup(defaults, &default_path(path)).or_else(list).cloned(),
-    }
-}
-
-fn parent(path: &str) -> &str {
-    path.rsplit_once('.').map_or(path, |(parent, _)| parent)
-}
-
-/// serde's sentence, with the default as an example of how to write it. Never with the value of a secret.
-fn explain(path: &str, error: &serde_json::Error, default: Option<&Json>) -> String {
-    if path.ends_with("api_key") {
-        return "the key must be a text in quotes".to_owned();
-    }
-    if path.starts_with("providers") && path.split('.').count() <= 2 {
-        return "an account is a section: [providers.NAME] with kind and api_key_file".to_owned();
-    }
-    match default {
-        Some(default) => format!("{error}; the default is {default}"),
-        None => error.to_string(),
-    }
-}
-
-fn unknown_key(path: &str, defaults: &Json) -> Problem {
-    let wanted = default_path(path);
-    let mut found = Vec::new();
-    leaves(defaults, "", &mut found);
-    let account = ["kind", "api_key", "api_key_file"].map(|key| format!("provider_defaults.{key}"));
-    let mut known: BTreeSet<String> = found.into_iter().map(|(key, _)| key).chain(account).collect();
-    known.extend(known.clone().iter().map(|key| parent(key).to_owned()));
-    let near = |key: &str| strsim::jaro_winkler(key, &wanted);
-    let best = known.iter().max_by(|a, b| near(a).total_cmp(&near(b)));
-    let hint = best.filter(|key| near(key) > 0.8).map(|key| match key.strip_prefix("provider_defaults.") {
-        Some(key) if path.starts_with("providers.") => format!("; did you mean {}.{key}?", parent(path)),
-        _ => format!("; did you mean {key}?"),
-    });
-    Problem::new(path, format!("unknown key{}", hint.unwrap_or_default()))
-}
-
-/// The leaves of a tree with their paths; a list is a leaf.
-fn leaves<'a>(tree: &'a Json, path: &str, found: &mut Vec<(String, &'a Json)>) {
-    match tree {
-        Json::Object(members) => {
-            for (key, value) in members {
-                leaves(value, &if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, found);
-            }
-        }
-        leaf => found.push((path.to_owned(), leaf)),
-    }
+fn is_secret(key: &str) -> bool {
+    key.ends_with(".api_key") || key.starts_with("smtp.auth.users.")
 }
 
 fn effective(tree: &Json, figment: &Figment) -> Vec<(String, String, String)> {
     let mut found = Vec::new();
     leaves(tree, "", &mut found);
-    let shown =
-        |key: &str, value: &Json| if key.ends_with(".api_key") { "\"********\"".to_owned() } else { value.to_string() };
+    let shown = |key: &str, value: &Json| if is_secret(key) { "\"********\"".to_owned() } else { value.to_string() };
     let rows = found.into_iter().filter(|(key, _)| !key.starts_with("provider_defaults."));
     rows.map(|(key, value)| {
         (key.clone(), shown(&key, value), origin(figment, &key).unwrap_or_else(|| "default".into()))
@@ -459,16 +341,6 @@ fn origin(figment: &Figment, path: &str) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// The settings of an account of this kind when nothing else is said; for `render`, which needs no configuration.
-#[allow(clippy::expect_used, clippy::missing_panics_doc)] // config/default.toml is compiled in, and tests read it.
-pub fn default_account(kind: ProviderKind) -> super::Provider {
-    let mut settings = defaults().get_mut("provider_defaults").map(Json::take).unwrap_or_default();
-    if let Some(settings) = settings.as_object_mut() {
-        settings.insert("kind".into(), kind.name().into());
-    }
-    serde_json::from_value(settings).expect("the compiled-in defaults are complete")
 }
 
 impl Layers {

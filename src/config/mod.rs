@@ -1,6 +1,9 @@
-//! Configuration: its sections as types. Where the values come from is `layers.rs`; how they are written, `values.rs`.
+//! Configuration: its sections as types. Where the values come from is `layers.rs`; how the tree
+//! becomes values, `decode.rs`; how they are written, `values.rs` and `listen.rs`.
 
+pub mod decode;
 pub mod layers;
+pub mod listen;
 pub mod rules;
 pub mod values;
 
@@ -11,7 +14,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::secret::Secret;
-use values::{Listen, Network, Rate, Size, duration};
+use listen::Listen;
+use values::{Network, Rate, Size, duration};
 
 /// Everything. Only `app` and `cli` see it whole; a room gets its own section.
 #[derive(Debug, Clone, Deserialize)]
@@ -50,6 +54,63 @@ pub struct Smtp {
     /// Longest wait for the client's next octets; then 421 (RFC 5321 §4.5.3.2.7).
     #[serde(with = "duration")]
     pub idle_timeout: Duration,
+    /// Proxies whose PROXY header is believed, on listeners with `?proxy=require`.
+    pub proxy_from: Vec<Network>,
+    /// Certificates.
+    pub tls: Tls,
+    /// Who may log in.
+    pub auth: Auth,
+}
+
+/// `[smtp.tls]`: PEM files; an empty path means none.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Tls {
+    /// The certificate chain.
+    pub cert: String,
+    /// Its private key.
+    pub key: String,
+    /// Authorities whose client certificates stand for AUTH.
+    pub client_ca: String,
+    /// No mail without TLS.
+    pub required: bool,
+}
+
+impl Tls {
+    /// Whether there is a certificate to show.
+    pub fn is_configured(&self) -> bool {
+        !self.cert.is_empty()
+    }
+}
+
+/// `[smtp.auth]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Auth {
+    /// No mail without AUTH.
+    pub required: bool,
+    /// Users with their argon2id hashes.
+    #[serde(default)]
+    pub users: BTreeMap<String, Hash>,
+    /// A file with a `name:hash` a line; empty means none.
+    pub users_file: String,
+}
+
+impl Auth {
+    /// Whether anybody can log in with a password.
+    pub fn has_users(&self) -> bool {
+        !self.users.is_empty() || !self.users_file.is_empty()
+    }
+}
+
+/// A password's hash as it was given. What is no text becomes an empty one, which the rules refuse: the sentence that
+/// reading it wrongly would make shows the value.
+#[derive(Debug, Clone)]
+pub struct Hash(pub Secret);
+
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self(Secret::new(value.as_str().unwrap_or_default())))
+    }
 }
 
 /// `[providers.NAME]`: one account of one API.

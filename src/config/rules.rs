@@ -5,14 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::layers::Problem;
-use super::values::Listen;
-use super::{Config, Fanout, Provider, ProviderKind};
+use super::listen::{Listen, Place, Scheme};
+use super::values::Network;
+use super::{Config, Fanout, Provider, ProviderKind, Smtp};
 use crate::address::Address;
+use crate::password;
 use crate::sender::SenderPolicy;
 
 /// Every rule broken, with the fix.
 pub fn check(config: &Config) -> Vec<Problem> {
     let mut problems = relay_rules(config);
+    problems.extend(tls_rules(&config.smtp));
+    problems.extend(auth_rules(&config.smtp));
     problems.extend(time_rules(config));
     problems.extend(account_rules(config));
     if let Err(message) = SenderPolicy::new(&config.sender.default) {
@@ -30,19 +34,91 @@ fn relay_rules(config: &Config) -> Vec<Problem> {
     }
     problems.extend(limits(config));
     problems.extend(shared_addresses(config));
-    for net in smtp.allow.iter().map(|network| network.0).filter(is_internet) {
+    let internet = |networks: &[Network]| networks.iter().map(|network| network.0).find(is_internet);
+    for net in smtp.allow.iter().map(|network| network.0).filter(is_internet).filter(|_| !smtp.auth.required) {
         problems.push(Problem::new(
             "smtp.allow",
-            format!("{net} is most of the internet: this would be an open relay; list your clients' networks, like \"10.0.0.0/8\""),
+            format!("{net} is most of the internet: this would be an open relay; list your clients' networks, like \"10.0.0.0/8\", or set smtp.auth.required"),
         ));
     }
-    let Some(exposed) = smtp.listen.iter().map(|Listen::Smtp(address)| address).find(|a| !a.ip().is_loopback()) else {
+    if let Some(net) = internet(&smtp.proxy_from) {
+        problems.push(Problem::new(
+            "smtp.proxy_from",
+            format!("{net} is most of the internet: anybody could claim any address; list your proxies"),
+        ));
+    }
+    let Some(exposed) = exposed(smtp).next() else {
         return problems;
     };
-    if smtp.allow.iter().all(|network| network.0.network().is_loopback()) {
+    if !smtp.auth.required && smtp.allow.iter().all(|network| network.0.network().is_loopback()) {
         problems.push(Problem::new(
             "smtp.listen",
-            format!("{exposed} can be reached from outside, but smtp.allow admits loopback only; add the networks of your clients to smtp.allow, like \"10.0.0.0/8\", or listen on 127.0.0.1"),
+            format!("{exposed} can be reached from outside, but smtp.allow admits loopback only; add the networks of your clients to smtp.allow, like \"10.0.0.0/8\", require AUTH (smtp.auth.required), or listen on 127.0.0.1"),
+        ));
+    }
+    problems
+}
+
+/// The listeners that other machines reach.
+fn exposed(smtp: &Smtp) -> impl Iterator<Item = &Listen> {
+    smtp.listen.iter().filter(|listen| listen.address().is_some_and(|address| !address.ip().is_loopback()))
+}
+
+const NEEDED: &str = "needs a certificate; give smtp.tls.cert and smtp.tls.key";
+
+fn tls_rules(smtp: &Smtp) -> Vec<Problem> {
+    let tls = &smtp.tls;
+    let mut problems = Vec::new();
+    let mut wrong = |key: &str, message: String| problems.push(Problem::new(key, message));
+    match (tls.cert.is_empty(), tls.key.is_empty()) {
+        (false, true) => wrong("smtp.tls.key", "smtp.tls.cert needs its key; give its PEM file".to_owned()),
+        (true, false) => wrong("smtp.tls.cert", "smtp.tls.key needs its certificate; give its PEM file".to_owned()),
+        _ => {}
+    }
+    if tls.is_configured() || !tls.key.is_empty() {
+        return problems;
+    }
+    if let Some(listen) = smtp.listen.iter().find(|listen| listen.scheme == Scheme::Smtps) {
+        wrong("smtp.listen", format!("{listen} {NEEDED}"));
+    }
+    if tls.required {
+        wrong("smtp.tls.required", NEEDED.to_owned());
+    }
+    if !tls.client_ca.is_empty() {
+        wrong("smtp.tls.client_ca", NEEDED.to_owned());
+    }
+    problems
+}
+
+fn auth_rules(smtp: &Smtp) -> Vec<Problem> {
+    let auth = &smtp.auth;
+    let mut problems = Vec::new();
+    for (name, hash) in &auth.users {
+        let key = format!("smtp.auth.users.{name}");
+        if let Err(message) = password::check_name(name) {
+            problems.push(Problem::new(&key, message));
+        }
+        if let Err(message) = password::Hash::parse(hash.0.expose()) {
+            problems.push(Problem::new(&key, message));
+        }
+    }
+    if !auth.required {
+        return problems;
+    }
+    if !auth.has_users() && smtp.tls.client_ca.is_empty() {
+        problems.push(Problem::new(
+            "smtp.auth.required",
+            "nobody could log in; give smtp.auth.users or smtp.auth.users_file (`sidepost hash-password` makes the hashes), or smtp.tls.client_ca",
+        ));
+    }
+    // A password never crosses a network in the clear, so AUTH is not offered there without TLS.
+    let plain = exposed(smtp).find(|listen| listen.scheme != Scheme::Smtps);
+    if let (Some(listen), false) = (plain, smtp.tls.is_configured()) {
+        problems.push(Problem::new(
+            "smtp.auth.required",
+            format!(
+                "nobody could log in on {listen}: AUTH beyond loopback needs TLS; give smtp.tls.cert and smtp.tls.key"
+            ),
         ));
     }
     problems
@@ -73,13 +149,19 @@ fn limits(config: &Config) -> Vec<Problem> {
 
 /// Two listeners cannot have one address; port 0 is a new one each time.
 fn shared_addresses(config: &Config) -> Vec<Problem> {
-    let mut taken = vec![config.web.listen];
+    let mut taken = vec![Place::Tcp(config.web.listen)];
     let mut problems = Vec::new();
-    for Listen::Smtp(address) in &config.smtp.listen {
-        if address.port() != 0 && taken.contains(address) {
-            problems.push(Problem::new("smtp.listen", format!("{address} is listened on twice (web.listen counts)")));
+    for listen in &config.smtp.listen {
+        let fresh = listen.address().is_some_and(|address| address.port() == 0);
+        let same = |other: &Place| match (other, &listen.place) {
+            (Place::Unix { path: one, .. }, Place::Unix { path: other, .. }) => one == other,
+            (one, other) => one == other,
+        };
+        if !fresh && taken.iter().any(same) {
+            let shown = listen.address().map_or_else(|| listen.to_string(), |address| address.to_string());
+            problems.push(Problem::new("smtp.listen", format!("{shown} is listened on twice (web.listen counts)")));
         }
-        taken.push(*address);
+        taken.push(listen.place.clone());
     }
     problems
 }

@@ -1,7 +1,7 @@
-//! Values in words: `"25s"`, `"20MiB"`, `"50/s"`, `"smtp://127.0.0.1:2525"`.
+//! Values in words: `"25s"`, `"20MiB"`, `"50/s"`, `"10.0.0.0/8"`.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
@@ -70,32 +70,6 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Where an SMTP listener is bound, written as a URL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listen {
-    /// `smtp://ADDRESS:PORT`: plain SMTP over TCP. Port 0 picks a free one.
-    Smtp(SocketAddr),
-}
-
-impl FromStr for Listen {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a listener like \"smtp://127.0.0.1:2525\" or \"smtp://[::1]:2525\"");
-        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
-        if scheme != "smtp" {
-            return Err(format!("{text:?}: this version listens on smtp:// only"));
-        }
-        rest.parse().map(Self::Smtp).map_err(|_| wrong())
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Smtp(address) = self;
-        write!(f, "smtp://{address}")
-    }
-}
-
 /// A network `"10.0.0.0/8"`, or one address, which is a network of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network(pub IpNet);
@@ -111,14 +85,15 @@ impl FromStr for Network {
 
 macro_rules! deserialize_from_str {
     ($($type:ty),*) => {$(
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <String as serde::Deserialize>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
     )*};
 }
-deserialize_from_str!(Size, Rate, Listen, Network);
+pub(super) use deserialize_from_str;
+deserialize_from_str!(Size, Rate, Network);
 
 /// `#[serde(with = "duration")]`: `"25s"`, `"1m 30s"`, `"250ms"`.
 pub mod duration {

@@ -8,9 +8,12 @@ pub mod budget;
 pub mod codec;
 pub mod command;
 pub mod connection;
+pub mod inherited;
 pub mod listener;
+pub mod proxy;
 pub mod sasl;
 pub mod session;
+mod socket_file;
 pub mod tls;
 
 use std::future::Future;

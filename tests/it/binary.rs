@@ -9,28 +9,28 @@ use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 use lettre::{Message, SmtpTransport, Transport};
 use serde_json::Value;
 
-const KEY: &str = "CANARY-KEY-7f3a";
+pub const KEY: &str = "CANARY-KEY-7f3a";
 
-fn sidepost(arguments: &[&str]) -> Command {
+pub fn sidepost(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sidepost"));
     command.args(arguments).env_clear().stdin(Stdio::null());
     command
 }
 
-fn run(arguments: &[&str]) -> Output {
+pub fn run(arguments: &[&str]) -> Output {
     sidepost(arguments).output().unwrap()
 }
 
-fn text(octets: &[u8]) -> String {
+pub fn text(octets: &[u8]) -> String {
     String::from_utf8_lossy(octets).into_owned()
 }
 
 /// A running relay; ends with the test.
-struct Relay {
-    process: Child,
-    smtp: SocketAddr,
-    web: SocketAddr,
-    log: BufReader<std::process::ChildStderr>,
+pub struct Relay {
+    pub process: Child,
+    pub smtp: SocketAddr,
+    pub web: SocketAddr,
+    pub log: BufReader<std::process::ChildStderr>,
 }
 
 impl Relay {
@@ -42,7 +42,7 @@ impl Relay {
     }
 
     /// `serve` on free ports with an account at `api`.
-    fn serve(api: &str, more: &[&str]) -> Self {
+    pub fn serve(api: &str, more: &[&str]) -> Self {
         let mut command =
             sidepost(&["serve", "--set", "smtp.listen=smtp://127.0.0.1:0", "--set", "web.listen=127.0.0.1:0"]);
         command.args(more).env("SCAISEND_API_KEY", KEY).env("SCAISEND_API_URL", api);
@@ -50,7 +50,7 @@ impl Relay {
     }
 
     /// The log names the ports.
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap());
         let event = loop {
@@ -98,12 +98,12 @@ impl Relay {
         SmtpTransport::builder_dangerous(self.smtp.ip().to_string()).port(self.smtp.port()).build()
     }
 
-    fn signal(&self) {
+    pub fn signal(&self) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     }
 
-    fn rest_of_log(&mut self) -> String {
+    pub fn rest_of_log(&mut self) -> String {
         let mut rest = String::new();
         self.log.read_to_string(&mut rest).unwrap();
         rest
@@ -377,4 +377,27 @@ fn render_prints_what_would_be_sent_and_sends_nothing() {
     assert!(degraded.status.success() && text(&degraded.stdout).contains("header X-Order"));
     std::fs::remove_file(mail).unwrap();
     assert_eq!(run(&["render", &fixture("no-such-file.eml")]).status.code(), Some(64));
+}
+
+#[test]
+fn a_password_becomes_a_hash_and_is_not_shown() {
+    let hash = |password: &[u8]| {
+        let mut command = sidepost(&["hash-password"]);
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        process.stdin.take().unwrap().write_all(password).unwrap();
+        process.wait_with_output().unwrap()
+    };
+    for password in [&b"CANARY\n"[..], b"CANARY\r\n", b"CANARY"] {
+        let output = hash(password);
+        assert!(output.status.success());
+        let printed = text(&output.stdout);
+        let hash = sidepost::password::Hash::parse(printed.trim()).unwrap();
+        assert!(hash.verify(b"CANARY"));
+    }
+    for (wrong, why) in [(&b""[..], "no password"), (b"\n", "no password"), (b"two\nlines", "more than one line")] {
+        let output = hash(wrong);
+        assert_eq!(output.status.code(), Some(64));
+        assert!(text(&output.stderr).contains(why) && !text(&output.stderr).contains("lines\n"));
+    }
+    assert!(!text(&hash(&[b'x'; 5000]).stderr).contains("xx"));
 }

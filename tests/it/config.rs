@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use sidepost::config::ProviderKind;
 use sidepost::config::layers::{DEFAULTS, Layers, Loaded, Problem};
+use sidepost::config::listen::Listen;
 
 fn folder(name: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name);
@@ -196,4 +198,44 @@ fn an_open_relay_is_refused() {
     assert_eq!(problem(&[listen, "smtp.allow=0.0.0.0/1,128.0.0.0/1"]).map(|p| p.len()), Some(2));
     assert_eq!(problem(&[listen, "smtp.allow=::/0"]), Some(vec!["smtp.allow".to_owned()]));
     assert_eq!(problem(&[listen, "smtp.allow=10.0.0.0/8,fd00::/8"]), None);
+}
+
+#[test]
+fn required_auth_opens_the_relay_to_everybody_who_can_log_in() {
+    let listen = "smtp.listen=[\"smtp://0.0.0.0:2525\"]";
+    let user = "smtp.auth.users.app=$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$8p0cW3wKnmcN1n9i7oRIKgqM3OGUpRkzOy6zvv6zbPE";
+    let tls = ["smtp.tls.cert=Cargo.toml", "smtp.tls.key=Cargo.toml"];
+    let required = "smtp.auth.required=true";
+    let keys = |flags: &[&str]| {
+        let problems = load(None, &[KEY], flags).err().unwrap_or_default();
+        problems.into_iter().map(|problem| problem.key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&[listen, user, tls[0], tls[1], required]), Vec::<String>::new());
+    assert_eq!(keys(&[listen, user, tls[0], tls[1]]), ["smtp.listen"], "not required");
+    assert_eq!(keys(&[listen, user, required]), ["smtp.auth.required"], "no TLS: nobody could log in");
+    assert_eq!(keys(&[user, required]), Vec::<String>::new(), "on loopback it is offered in the clear");
+    assert_eq!(keys(&[listen, user, tls[0], tls[1], required, "smtp.allow=0.0.0.0/0"]), Vec::<String>::new());
+}
+
+proptest! {
+    #[test]
+    fn a_listener_is_written_as_it_is_read(
+        scheme in "smtps?|lmtp|smtp\\+unix|lmtp\\+unix",
+        port in 26_u16..,
+        path in "(/[a-z._-]{1,9}){1,4}",
+        mode in proptest::option::of(1_u32..=0o777),
+        owner in proptest::option::of((any::<u32>(), any::<u32>())),
+        proxy: bool,
+    ) {
+        let unix = scheme.ends_with("unix");
+        let mut options = Vec::new();
+        options.extend(mode.filter(|_| unix).map(|mode| format!("mode={mode:o}")));
+        options.extend(owner.filter(|_| unix).map(|(user, group)| format!("owner={user}:{group}")));
+        options.extend(proxy.then(|| "proxy=require".to_owned()));
+        let place = if unix { path } else { format!("[::1]:{port}") };
+        let mark = if options.is_empty() { "" } else { "?" };
+        let listen: Listen = format!("{scheme}://{place}{mark}{}", options.join("&")).parse().unwrap();
+        prop_assert_eq!(listen.proxy, proxy);
+        prop_assert_eq!(listen.to_string().parse::<Listen>().unwrap(), listen);
+    }
 }

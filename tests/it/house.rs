@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. A room imports only from lower floors (or from its own folder).
 const FLOORS: &[&[&str]] = &[
-    &["address", "reply", "secret", "metrics", "mime"],
+    &["address", "reply", "secret", "password", "files", "metrics", "mime"],
     &["message", "envelope"],
     &["outcome"],
     &["sender"],
@@ -15,6 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["plan"],
     &["relay"],
     &["smtp", "web", "sandbox"],
+    &["users"],
     &["app"],
     &["cli"],
     &["main"],
@@ -23,7 +24,10 @@ const FLOORS: &[&[&str]] = &[
 /// Crates that may be named in one place only.
 const DOORS: &[(&str, &[&str])] = &[
     ("reqwest", &["relay/http.rs"]),
-    ("rustls", &["relay/http.rs", "smtp/tls.rs", "smtp/connection.rs"]),
+    ("rustls", &["smtp/tls.rs", "smtp/connection.rs", "relay/http.rs"]),
+    ("argon2", &["password.rs"]),
+    ("proxy_header", &["smtp/proxy.rs"]),
+    ("listenfd", &["smtp/inherited.rs"]),
     ("governor", &["relay/limiter.rs"]),
     ("mail_parser", &["message"]),
     ("figment", &["config/layers.rs"]),

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod binary;
+mod binary_door;
 mod config;
 mod faults;
 mod house;
@@ -16,9 +17,12 @@ mod sandbox;
 mod smtp_codec;
 mod smtp_command;
 mod smtp_connection;
+mod smtp_door;
 mod smtp_edge;
+mod smtp_proxy;
 mod smtp_session;
 mod smtp_world;
 mod transcripts;
+mod users;
 mod web;
 mod world;

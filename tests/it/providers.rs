@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::HeaderName;
 use sidepost::address::Address;
-use sidepost::config::layers::default_account;
+use sidepost::config::decode::default_account;
 use sidepost::config::{ProviderKind, Unsupported};
 use sidepost::envelope::Envelope;
 use sidepost::message::{Mailbox, Message};

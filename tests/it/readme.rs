@@ -42,7 +42,7 @@ fn every_key_that_the_readme_names_exists() {
     for word in readme().split(['`', ' ', '\n']) {
         let section = ["smtp.", "delivery.", "log.", "sender.", "web."].into_iter().find(|s| word.starts_with(s));
         let Some(key) = section.and_then(|s| word.strip_prefix(s)) else { continue };
-        let key = key.split([' ', '=']).next().unwrap();
+        let key = key.split([' ', '=']).next().unwrap().rsplit('.').next().unwrap();
         assert!(defaults.lines().any(|line| line.starts_with(&format!("{key} ="))), "{word} is no key");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sidepost::config::values::Size;
-use sidepost::config::{Ambiguous, Delivery, PartialFailure, Smtp};
+use sidepost::config::{self, Ambiguous, Auth, Delivery, PartialFailure, Smtp};
 use sidepost::envelope::Transaction;
 use sidepost::metrics::Metrics;
 use sidepost::relay::Settled;
@@ -102,6 +102,9 @@ pub fn smtp() -> Smtp {
         max_connections: 3,
         max_connections_per_client: 2,
         idle_timeout: IDLE,
+        proxy_from: vec!["127.0.0.0/8".parse().unwrap()],
+        tls: config::Tls::default(),
+        auth: Auth::default(),
     }
 }
 
