@@ -54,6 +54,9 @@ pub struct Terms<'a> {
     pub fanout: Fanout,
     /// What is done about losses.
     pub unsupported: Unsupported,
+    /// Whether each group goes in a call of its own, so that one call's failure is nobody else's: LMTP answers for each
+    /// recipient (RFC 2033 §4.2), and the answers are to differ where they can.
+    pub apart: bool,
 }
 
 /// From the mail to the message and the requests to make: parse, sender, plan, losses.
@@ -68,7 +71,7 @@ pub fn prepare(
 ) -> Result<(Message, Plan), Cause> {
     let mut message = Message::parse(raw).map_err(|e| Cause::new(Kind::BadContent, e.to_string()))?;
     sender.apply(&mut message, envelope.reverse_path.as_ref())?;
-    let plan = plan(envelope, &message, terms.limits, terms.fanout);
+    let plan = plan(envelope, &message, terms);
     match (plan.losses.is_empty(), terms.unsupported) {
         (true, _) => Ok((message, plan)),
         (false, Unsupported::Refuse) => Err(refusal(&plan.losses, terms.limits)),
@@ -108,11 +111,14 @@ impl Role {
 }
 
 /// Plans the requests for one account.
-pub fn plan(envelope: &Envelope, message: &Message, limits: &Limits, fanout: Fanout) -> Plan {
+pub fn plan(envelope: &Envelope, message: &Message, terms: Terms<'_>) -> Plan {
+    let Terms { limits, fanout, apart, .. } = terms;
     let together = limits.shows_recipients && fanout != Fanout::PerRecipient;
     let groups = if together { shared_groups(envelope, message) } else { single_groups(envelope, message) };
     let batch_size = if fanout == Fanout::PerRecipient { 1 } else { limits.recipients };
-    Plan { batches: fill_batches(groups, batch_size), losses: losses(envelope, message, limits, together) }
+    let groups: Vec<Personalization> = groups.into_iter().flat_map(|group| cut(group, batch_size)).collect();
+    let batches = if apart { each_alone(groups) } else { fill_batches(groups, batch_size) };
+    Plan { batches, losses: losses(envelope, message, limits, together) }
 }
 
 /// The part that `recipient` plays, and the mailbox as the headers write it.
@@ -155,10 +161,14 @@ fn single_groups(envelope: &Envelope, message: &Message) -> Vec<Personalization>
     envelope.recipients.iter().map(|recipient| Personalization::alone(role_of(recipient, message).1)).collect()
 }
 
-/// Whole groups into batches of at most `size` recipients. A group that is larger than a call allows is cut.
+fn each_alone(groups: Vec<Personalization>) -> Vec<Batch> {
+    groups.into_iter().map(|group| Batch { personalizations: vec![group] }).collect()
+}
+
+/// Whole groups into batches of at most `size` recipients.
 fn fill_batches(groups: Vec<Personalization>, size: usize) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
-    for group in groups.into_iter().flat_map(|group| cut(group, size)) {
+    for group in groups {
         let members = group.mailboxes().count();
         match batches.last_mut() {
             Some(batch) if batch.len() + members <= size => batch.personalizations.push(group),
@@ -168,6 +178,7 @@ fn fill_batches(groups: Vec<Personalization>, size: usize) -> Vec<Batch> {
     batches
 }
 
+/// A group that is larger than a call allows, in pieces.
 fn cut(group: Personalization, size: usize) -> Vec<Personalization> {
     if group.mailboxes().count() <= size {
         return vec![group];

@@ -117,7 +117,7 @@ impl Render {
         let settings = default_account(self.provider);
         let provider = provider::build(&settings);
         let limits = provider.limits();
-        let terms = Terms { limits: &limits, fanout: settings.fanout, unsupported: self.unsupported };
+        let terms = Terms { limits: &limits, fanout: settings.fanout, unsupported: self.unsupported, apart: false };
         let (message, plan) = prepare(raw, envelope, sender, terms)?;
         let mut rendered = Rendered { requests: Vec::new(), recipients: Vec::new(), plan };
         for (number, batch) in rendered.plan.batches.iter().enumerate() {

@@ -93,9 +93,9 @@ impl Account {
         &self.limits
     }
 
-    /// What planning has to keep to.
-    pub fn terms(&self) -> Terms<'_> {
-        Terms { limits: &self.limits, fanout: self.fanout, unsupported: self.unsupported }
+    /// What planning has to keep to; `apart` as in [`Terms`].
+    pub fn terms(&self, apart: bool) -> Terms<'_> {
+        Terms { limits: &self.limits, fanout: self.fanout, unsupported: self.unsupported, apart }
     }
 
     /// Whether a mail that comes now can go before `deadline`, as far as breaker and hold-off know.

@@ -134,7 +134,8 @@ impl Relay {
 
     /// Everything before the first request: the message, and who gets it by which one.
     fn prepare(&self, transaction: &Transaction, open: &Envelope) -> Result<(Message, Vec<Batch>), Cause> {
-        let (message, plan) = prepare(transaction.data.clone(), open, &self.sender, self.account.terms())?;
+        let (message, plan) =
+            prepare(transaction.data.clone(), open, &self.sender, self.account.terms(transaction.each))?;
         if !plan.losses.is_empty() {
             self.metrics.losses.inc_by(plan.losses.len() as u64);
             self.journal.losses(transaction, &plan.losses);

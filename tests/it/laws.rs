@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use sidepost::address::Address;
-use sidepost::config::Fanout;
+use sidepost::config::{Fanout, Unsupported};
 use sidepost::envelope::{Envelope, TransactionId};
 use sidepost::message::{Mailbox, Message};
 use sidepost::outcome::{Cause, Kind, Outcome, TABLE, Verdict, settle};
-use sidepost::plan::plan;
+use sidepost::plan::{Terms, plan};
 use sidepost::provider::{Batch, Limits};
 use sidepost::relay::breaker::{Breaker, Pass};
 use sidepost::relay::retry::RetryPolicy;
@@ -75,10 +75,11 @@ proptest! {
     /// Promise 2: the envelope decides who gets mail.
     #[test]
     fn each_envelope_recipient_is_in_exactly_one_batch(
-        envelope in an_envelope(), to in mailboxes(), cc in mailboxes(), limits in some_limits(), fanout in a_fanout()
+        envelope in an_envelope(), to in mailboxes(), cc in mailboxes(), limits in some_limits(), fanout in a_fanout(),
+        apart in any::<bool>()
     ) {
         let message = Message { to, cc, ..Message::default() };
-        let plan = plan(&envelope, &message, &limits, fanout);
+        let plan = plan(&envelope, &message, Terms { limits: &limits, fanout, unsupported: Unsupported::Degrade, apart });
         let mut sent: Vec<&Address> = plan.batches.iter().flat_map(Batch::recipients).collect();
         let mut wanted: Vec<&Address> = envelope.recipients.iter().collect();
         sent.sort();
@@ -93,10 +94,11 @@ proptest! {
     /// Promise 2: whoever is in the envelope only is shown to nobody else.
     #[test]
     fn a_hidden_recipient_is_alone_in_its_message(
-        envelope in an_envelope(), to in mailboxes(), cc in mailboxes(), limits in some_limits(), fanout in a_fanout()
+        envelope in an_envelope(), to in mailboxes(), cc in mailboxes(), limits in some_limits(), fanout in a_fanout(),
+        apart in any::<bool>()
     ) {
         let message = Message { to, cc, ..Message::default() };
-        for batch in plan(&envelope, &message, &limits, fanout).batches {
+        for batch in plan(&envelope, &message, Terms { limits: &limits, fanout, unsupported: Unsupported::Degrade, apart }).batches {
             for group in batch.personalizations {
                 let members: Vec<&Mailbox> = group.mailboxes().collect();
                 let hidden = members.iter().any(|m| !reads_like_any(&m.address, &message.to) && !reads_like_any(&m.address, &message.cc));
