@@ -21,6 +21,7 @@ use crate::config::listen::{Listen, Place};
 use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
 use crate::provider::{self, Payload, Request};
+use crate::recent::Recent;
 use crate::relay::Relay;
 use crate::relay::account::Account;
 use crate::relay::http::{HttpTransport, Transport, TransportError};
@@ -32,11 +33,14 @@ use crate::smtp::listener::Door;
 use crate::smtp::sasl::Authenticate;
 use crate::smtp::tls::Tls;
 use crate::smtp::{self, Server};
-use crate::users::Users;
+use crate::users::{Passthrough, Users};
 use crate::web::{self, AccountState, Web};
 
 /// Longest wait for a webhook receiver of somebody who tries the sandbox out.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client's own key that the API refused is not tried again.
+const REFUSED_KEY: Duration = Duration::from_mins(10);
 
 /// What a connection that is cut off at the end of the drain time has for its 421.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -105,7 +109,8 @@ impl Running {
             config.smtp.hostname = hostname();
         }
         let metrics = Arc::new(Metrics::default());
-        let relay = Arc::new(build_relay(&config, &metrics)?);
+        let refused_keys = Arc::new(Recent::new(REFUSED_KEY)?);
+        let relay = Arc::new(build_relay(&config, &refused_keys, &metrics)?);
         let tls = Tls::open(&config.smtp.tls)?;
         let users = Users::open(&config.smtp.auth)?;
         let mut server = Server::new(&config.smtp, &config.delivery, Arc::clone(&relay), Arc::clone(&metrics));
@@ -113,7 +118,10 @@ impl Running {
             server = server.with_tls(Arc::clone(tls), config.smtp.tls.required);
         }
         if let Some((users, _)) = &users {
-            server = server.with_auth(Arc::clone(users) as Arc<dyn Authenticate>, config.smtp.auth.required);
+            server = server.with_auth(Arc::clone(users) as Arc<dyn Authenticate>);
+        }
+        if config.smtp.auth.passthrough {
+            server = server.with_auth(Arc::new(Passthrough::new(refused_keys)));
         }
         let server = Arc::new(server);
         let doors = open_doors(&config.smtp, inherited, tls.as_ref().map(|(tls, _)| tls))?;
@@ -199,13 +207,13 @@ impl Signals {
     }
 }
 
-fn build_relay(config: &Config, metrics: &Arc<Metrics>) -> Result<Relay, String> {
+fn build_relay(config: &Config, refused_keys: &Arc<Recent>, metrics: &Arc<Metrics>) -> Result<Relay, String> {
     let (name, settings) = config.providers.iter().next().ok_or("no account is configured")?;
     let transport: Arc<dyn Transport> = Arc::new(build_transport(settings)?);
     let account = Account::new(name, settings, &config.delivery, transport, Arc::clone(metrics));
     let sender = SenderPolicy::new(&config.sender.default)?;
     let journal = Journal::new(config.log.addresses);
-    Ok(Relay::new(Arc::new(account), sender, &config.delivery, journal, Arc::clone(metrics)))
+    Ok(Relay::new(Arc::new(account), sender, &config.delivery, journal, Arc::clone(refused_keys), Arc::clone(metrics)))
 }
 
 /// Binds all listeners, or none.
@@ -253,7 +261,8 @@ fn webhook_post() -> Result<sandbox::events::Post, String> {
         Box::pin(async move {
             // Content-Type is JSON in every request of this client.
             let headers = headers.into_iter().filter(|(name, _)| *name != "Content-Type").collect();
-            let request = Request { method: Method::POST, url, headers, body: Payload::json(body.to_vec()) };
+            let request =
+                Request { api_key: None, method: Method::POST, url, headers, body: Payload::json(body.to_vec()) };
             match transport.send(&request, Instant::now() + WEBHOOK_TIMEOUT).await {
                 Ok(response) => Ok(response.status),
                 Err(TransportError::NotSent { detail, .. } | TransportError::Lost { detail }) => Err(detail),

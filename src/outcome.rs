@@ -140,6 +140,7 @@ table! {
     Unsent        "unsent"        Within 451 3 0 Info,  "the request was refused because of another recipient in it" => "Not sent; try again";
     Ambiguous     "ambiguous"     Never  451 4 2 Error, "request sent whole, no answer: it may have been taken" => "No answer from the mail API, outcome unknown";
     Credentials   "credentials"   Never  451 3 5 Error, "401, 403: the API key is wrong or lacks a right" => "The relay's API key was refused; the operator has to act";
+    BadLogin      "bad-login"     Never  554 7 8 Info,  "401, 403 for the key that the client logged in with (smtp.auth.passthrough)" => "The mail API refuses the key that you logged in with";
     Quota         "quota"         Never  451 3 2 Error, "402, quota or credits used up, account suspended" => "The mail account's quota is used up or it is suspended; try again later";
     Misconfigured "misconfigured" Never  451 3 5 Error, "404, 405, 406, 410, 415, 3xx, or 2xx that is not the API's" => "The relay's API address is wrong; the operator has to act";
     Unexpected    "unexpected"    Never  451 3 0 Error, "an answer nobody knows, or a fault of the relay" => "Unexpected answer; try again later";

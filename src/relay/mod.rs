@@ -22,7 +22,9 @@ use crate::metrics::{ClassLabel, Metrics, OutcomeLabel};
 use crate::outcome::{Cause, Kind, Outcome, Verdict, early_refusal, settle};
 use crate::plan::prepare;
 use crate::provider::Batch;
+use crate::recent::Recent;
 use crate::reply::Reply;
+use crate::secret::Secret;
 use crate::sender::SenderPolicy;
 use account::{Account, Delivered};
 use journal::{Entry, Journal};
@@ -39,6 +41,7 @@ pub struct Relay {
     partial_failure: PartialFailure,
     journal: Journal,
     ledger: Arc<Ledger>,
+    refused_keys: Arc<Recent>,
     metrics: Arc<Metrics>,
 }
 
@@ -54,26 +57,33 @@ pub struct Settled {
 }
 
 impl Relay {
-    /// A relay that sends everything through one account.
+    /// A relay that sends everything through one account. In `refused_keys` it puts what keys of clients' own the API
+    /// refused.
     pub fn new(
         account: Arc<Account>,
         sender: SenderPolicy,
         delivery: &Delivery,
         journal: Journal,
+        refused_keys: Arc<Recent>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
         let ledger = Arc::default();
-        Self { account, sender, deadline, partial_failure, journal, ledger, metrics }
+        Self { account, sender, deadline, partial_failure, journal, ledger, refused_keys, metrics }
     }
 
     /// Asked at MAIL: the refusal, if no mail can be taken now (breaker open, hold-off past the deadline), so that the
-    /// client need not upload the body.
+    /// client need not upload the body. Or the client's own `api_key` was refused lately.
     ///
     /// # Errors
     /// The reply to MAIL.
-    pub fn admit(&self) -> Result<(), Reply> {
-        let admitted = self.account.admit(Instant::now() + self.deadline);
+    pub fn admit(&self, api_key: Option<&Secret>) -> Result<(), Reply> {
+        let now = Instant::now();
+        let refused = |key: &&Secret| self.refused_keys.holds(&self.refused_keys.digest(&[key.expose()]), now);
+        let admitted = match api_key.filter(refused) {
+            Some(_) => Err(Cause::new(Kind::BadLogin, "it was tried")),
+            None => self.account.admit(now + self.deadline),
+        };
         admitted.map_err(|cause| early_refusal(&cause, self.account.name()))
     }
 
@@ -103,11 +113,12 @@ impl Relay {
             Delivered::default()
         } else {
             match self.prepare(&transaction, &open) {
-                Ok((message, batches)) => self.deliver(&message, batches, begun + self.deadline).await,
+                Ok((message, batches)) => self.deliver(&message, batches, &transaction, begun + self.deadline).await,
                 Err(cause) => all(&open, &Outcome::from_cause(cause)),
             }
         };
         verdicts.extend(delivered.verdicts);
+        self.learn_of_key(&transaction, &verdicts);
         let verdicts = in_envelope_order(&transaction.envelope, verdicts);
         let strict = self.partial_failure == PartialFailure::Reject;
         let reply = settle(&verdicts, self.account.name(), transaction.id, strict);
@@ -144,10 +155,16 @@ impl Relay {
     }
 
     /// All batches, a few at a time. After a refusal that concerns the account the breaker stops the rest.
-    async fn deliver(&self, message: &Message, batches: Vec<Batch>, deadline: Instant) -> Delivered {
+    async fn deliver(
+        &self,
+        message: &Message,
+        batches: Vec<Batch>,
+        transaction: &Transaction,
+        deadline: Instant,
+    ) -> Delivered {
         let mut whole = Delivered::default();
-        let account = &self.account;
-        let sending = batches.into_iter().map(|batch| account.deliver(message, batch, deadline));
+        let (account, api_key) = (&self.account, transaction.api_key.as_ref());
+        let sending = batches.into_iter().map(|batch| account.deliver(message, batch, api_key, deadline));
         let mut sending = futures_util::stream::iter(sending).buffer_unordered(FAN_OUT);
         while let Some(delivered) = sending.next().await {
             whole.verdicts.extend(delivered.verdicts);
@@ -155,6 +172,14 @@ impl Relay {
             whole.status = delivered.status.or(whole.status);
         }
         whole
+    }
+
+    /// A client's own key that the API refused is not tried again for a while.
+    fn learn_of_key(&self, transaction: &Transaction, verdicts: &[Verdict]) {
+        let is_refused = |v: &Verdict| v.outcome.cause().is_some_and(|cause| cause.kind == Kind::BadLogin);
+        if let Some(key) = transaction.api_key.as_ref().filter(|_| verdicts.iter().any(is_refused)) {
+            self.refused_keys.remember(self.refused_keys.digest(&[key.expose()]), Instant::now());
+        }
     }
 
     fn count(&self, reply: &Reply, verdicts: &[Verdict], took: Duration) {

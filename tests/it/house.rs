@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. A room imports only from lower floors (or from its own folder).
 const FLOORS: &[&[&str]] = &[
-    &["address", "reply", "secret", "password", "files", "metrics", "mime"],
-    &["message", "envelope"],
+    &["address", "reply", "secret", "password", "recent", "files", "metrics", "mime"],
+    &["message", "envelope", "pattern"],
     &["outcome"],
-    &["sender"],
+    &["sender", "access"],
     &["config"],
     &["provider"],
     &["plan"],
@@ -39,11 +39,13 @@ const DOORS: &[(&str, &[&str])] = &[
 
 /// Files that get time, randomness and octets as arguments.
 const PURE: &[&str] = &[
+    "access.rs",
     "address.rs",
     "envelope.rs",
     "message",
     "mime",
     "outcome.rs",
+    "pattern.rs",
     "plan.rs",
     "provider",
     "relay/breaker.rs",

@@ -1,7 +1,6 @@
 //! AUTH and STARTTLS on the wire, and the laws of the SASL exchanges.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use encodify::base64::STANDARD;
 use proptest::collection::vec;
@@ -17,7 +16,7 @@ use crate::smtp_world::{Client, Users, World, bare_server, smtp, tls};
 
 fn world() -> (World, TlsConnector) {
     let (tls, connector) = tls();
-    let server = bare_server(&smtp(), 1 << 20).with_tls(tls, false).with_auth(Arc::new(Users), false);
+    let server = bare_server(&smtp(), 1 << 20).with_tls(tls, false).with_auth(Arc::new(Users));
     (World { server: Arc::new(server) }, connector)
 }
 
@@ -87,7 +86,7 @@ async fn a_handshake_has_its_time() {
     let begun = Instant::now();
     client.says("\x16").await;
     client.hears_the_end().await;
-    assert_eq!(begun.elapsed().as_secs(), Duration::from_secs(30).as_secs());
+    assert_eq!(begun.elapsed().as_secs(), 15);
 }
 
 #[tokio::test(start_paused = true)]

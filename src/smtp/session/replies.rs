@@ -70,7 +70,7 @@ pub(super) fn help(terms: &Terms) -> Reply {
     if terms.tls != Offer::No {
         commands.push_str(" STARTTLS");
     }
-    if terms.auth != Offer::No {
+    if terms.auth {
         commands.push_str(" AUTH");
     }
     let purpose = "Mail is sent on through an HTTP API; 250 after the dot means that the API has taken it";

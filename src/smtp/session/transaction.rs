@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Draft, Next, Offer, Session, State, Step, reply};
+use super::{Draft, Next, Session, State, Step, reply};
 use crate::address::Address;
 use crate::envelope::{Envelope, Transaction, TransactionId};
 use crate::reply::Reply;
@@ -17,21 +17,30 @@ impl Session {
             return self.greet_first(State::Idle { refused: false });
         };
         let refused = State::Idle { refused: true };
-        if mail.auth && self.terms.auth == Offer::No {
+        if mail.auth && !self.terms.auth {
             return self.refuse(refused, command::unknown_parameter(b"AUTH", "MAIL"));
         }
         if let Some(refusal) = self.denial() {
             return self.go(refused, refusal);
         }
+        let principal = self.login.as_ref().map(|login| login.principal.clone());
+        if let Err(why) = self.terms.access.sender(principal.as_deref(), mail.reverse_path.as_ref()) {
+            let sender = mail.reverse_path.as_ref().map(Address::as_str).unwrap_or_default();
+            return self.go(refused, reply(550, 7, 1, format!("The sender <{sender}> is refused: {why}")));
+        }
         if mail.size > self.terms.max_message_size as u64 {
             return self.go(refused, self.too_large(None)); // RFC 1870 §6.1
         }
-        let (principal, reverse_path) = (self.principal.clone(), mail.reverse_path);
-        let envelope = Envelope { helo, principal, reverse_path, recipients: Vec::new() };
-        self.wait(State::Asking(Draft { envelope, told: Vec::new() }), Next::CheckSender)
+        let envelope = Envelope { helo, principal, reverse_path: mail.reverse_path, recipients: Vec::new() };
+        let api_key = self.login.as_ref().and_then(|login| login.api_key.clone());
+        self.wait(State::Asking(Draft { envelope, told: Vec::new() }), Next::CheckSender(api_key))
     }
 
     pub(super) fn rcpt(&mut self, mut draft: Draft, address: Address) -> Step {
+        if let Err(why) = self.terms.access.recipient(&address) {
+            return self
+                .go(State::Open(draft), reply(550, 7, 1, format!("The recipient <{address}> is refused: {why}")));
+        }
         let Draft { envelope, told } = &mut draft;
         let known = envelope.recipients.iter().position(|recipient| *recipient == address);
         let most = self.terms.max_recipients;
@@ -45,6 +54,7 @@ impl Session {
         }
         if known.is_none() {
             envelope.recipients.push(address);
+            self.commands = self.commands.saturating_sub(1); // It is part of a mail, like the chunks.
         }
         self.go(State::Open(draft), reply(250, 1, 5, "Recipient ok"))
     }
@@ -89,6 +99,7 @@ impl Session {
                 Err(flaw) => self.settled(&draft.told, self.flaw_reply(flaw, id), &[]),
             },
             Ok(chunks) => {
+                self.commands = self.commands.saturating_sub(chunk.size.min(1));
                 let held = chunks.held();
                 self.go(State::Chunks(draft, chunks), reply(250, 0, 0, format!("Ok, {held} octets so far")))
             }
@@ -115,7 +126,9 @@ impl Session {
 
     pub(super) fn relay(&mut self, draft: Draft, id: TransactionId, data: Bytes) -> Step {
         let Draft { envelope, told } = draft;
-        let transaction = Transaction { id, client: self.terms.client, envelope, data, each: self.is_lmtp() };
+        self.commands = 0;
+        let api_key = self.login.as_ref().and_then(|login| login.api_key.clone());
+        let transaction = Transaction { id, client: self.terms.client, envelope, data, api_key, each: self.is_lmtp() };
         self.wait(State::Relaying(told), Next::Relay(transaction))
     }
 
