@@ -211,7 +211,8 @@ fn build_relay(config: &Config, refused_keys: &Arc<Recent>, metrics: &Arc<Metric
     let (name, settings) = config.providers.iter().next().ok_or("no account is configured")?;
     let transport: Arc<dyn Transport> = Arc::new(build_transport(settings)?);
     let account = Account::new(name, settings, &config.delivery, transport, Arc::clone(metrics));
-    let sender = SenderPolicy::new(&config.sender.default)?;
+    let sender = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite)?
+        .with_principals(&config.smtp.senders.principals);
     let journal = Journal::new(config.log.addresses);
     Ok(Relay::new(Arc::new(account), sender, &config.delivery, journal, Arc::clone(refused_keys), Arc::clone(metrics)))
 }

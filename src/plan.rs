@@ -16,6 +16,7 @@ use crate::sender::SenderPolicy;
 /// has a field for headers; where it has none, leaving them out is no loss, or hardly any mail could be sent at all.
 const ABOUT_THE_SOFTWARE: &[&str] = &[
     "x-mailer",
+    "x-original-from", // What the sender policy adds to its own rewriting.
     "user-agent",
     "x-mimeole",
     "x-originating-ip",
@@ -70,7 +71,7 @@ pub fn prepare(
     terms: Terms<'_>,
 ) -> Result<(Message, Plan), Cause> {
     let mut message = Message::parse(raw).map_err(|e| Cause::new(Kind::BadContent, e.to_string()))?;
-    sender.apply(&mut message, envelope.reverse_path.as_ref())?;
+    sender.apply(&mut message, envelope)?;
     let plan = plan(envelope, &message, terms);
     match (plan.losses.is_empty(), terms.unsupported) {
         (true, _) => Ok((message, plan)),

@@ -16,7 +16,7 @@ use crate::message::Message;
 use crate::outcome::{Cause, Kind, Row, TABLE};
 use crate::plan::{Plan, Terms, prepare, role_of};
 use crate::provider::{self, Request};
-use crate::sender::SenderPolicy;
+use crate::sender::{Rewrite, SenderPolicy};
 
 /// Needs no configuration, sends nothing and shows no key. Exit code 65: the mail would be refused.
 #[derive(Debug, Args)]
@@ -106,7 +106,8 @@ impl Render {
     }
 
     fn render(&self, raw: Bytes) -> Result<Result<Rendered, Cause>, Failure> {
-        let sender = SenderPolicy::new(&self.default_from).map_err(|e| Failure::new(e).with_code(USAGE))?;
+        let sender =
+            SenderPolicy::new(&self.default_from, &[], Rewrite::Never).map_err(|e| Failure::new(e).with_code(USAGE))?;
         // Whom the headers name; a mail that cannot be read is refused below, whoever would get it.
         let shown = Message::parse(raw.clone()).unwrap_or_default();
         let envelope = self.envelope(&shown)?;

@@ -14,7 +14,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::access::{Lists, Senders};
+use crate::pattern::Pattern;
 use crate::secret::Secret;
+use crate::sender::Rewrite;
 use listen::Listen;
 use values::{Network, Rate, Size, duration, pause};
 
@@ -254,6 +256,10 @@ pub enum PartialFailure {
 pub struct Sender {
     /// The From of mails that have none, as `Name <address>` or an address; empty means none.
     pub default: String,
+    /// Whose mail is sent; empty means anybody's.
+    pub allowed: Vec<Pattern>,
+    /// When the default takes the place of a mail's own From.
+    pub rewrite: Rewrite,
 }
 
 /// `[web]`: health, readiness, metrics.

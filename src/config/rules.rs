@@ -20,7 +20,7 @@ pub fn check(config: &Config) -> Vec<Problem> {
     problems.extend(auth_rules(&config.smtp));
     problems.extend(time_rules(config));
     problems.extend(account_rules(config));
-    if let Err(message) = SenderPolicy::new(&config.sender.default) {
+    if let Err(message) = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite) {
         problems.push(Problem::new("sender.default", message));
     }
     problems

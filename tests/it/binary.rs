@@ -35,7 +35,7 @@ pub struct Relay {
 
 impl Relay {
     /// `sandbox` on free ports.
-    fn sandbox(more: &[&str]) -> Self {
+    pub fn sandbox(more: &[&str]) -> Self {
         let mut arguments = vec!["sandbox", "--smtp", "127.0.0.1:0", "--web", "127.0.0.1:0"];
         arguments.extend(more);
         Self::start(sidepost(&arguments))

@@ -127,7 +127,9 @@ pub fn relay_over(
     metrics: &Arc<Metrics>,
 ) -> Arc<Relay> {
     let account = Account::new("main", &config.providers["main"], &config.delivery, transport, Arc::clone(metrics));
-    let sender = SenderPolicy::new(&config.sender.default).unwrap();
+    let sender = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite)
+        .unwrap()
+        .with_principals(&config.smtp.senders.principals);
     let journal = Journal::new(LogAddresses::Full);
     let (refused_keys, metrics) = (Arc::clone(refused_keys), Arc::clone(metrics));
     Arc::new(Relay::new(Arc::new(account), sender, &config.delivery, journal, refused_keys, metrics))
