@@ -143,6 +143,7 @@ table! {
     BadLogin      "bad-login"     Never  554 7 8 Info,  "401, 403 for the key that the client logged in with (smtp.auth.passthrough)" => "The mail API refuses the key that you logged in with";
     Quota         "quota"         Never  451 3 2 Error, "402, quota or credits used up, account suspended" => "The mail account's quota is used up or it is suspended; try again later";
     Misconfigured "misconfigured" Never  451 3 5 Error, "404, 405, 406, 410, 415, 3xx, or 2xx that is not the API's" => "The relay's API address is wrong; the operator has to act";
+    Pending       "pending"       Never  451 3 0 Info,  "the same mail of the same client is under way, and has no outcome yet" => "The same mail is under way; try again later";
     Unexpected    "unexpected"    Never  451 3 0 Error, "an answer nobody knows, or a fault of the relay" => "Unexpected answer; try again later";
     BadSender     "bad-sender"    Never  550 7 1 Info,  "the sender's address or domain is not allowed or not verified" => "The sender is refused";
     BadRecipient  "bad-recipient" Never  550 1 3 Info,  "the recipient's address is not valid" => "The recipient's address is refused";

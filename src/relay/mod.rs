@@ -28,7 +28,7 @@ use crate::secret::Secret;
 use crate::sender::SenderPolicy;
 use account::{Account, Delivered};
 use journal::{Entry, Journal};
-use ledger::{Ledger, Receipt};
+use ledger::{Ledger, Mark, Receipt};
 
 /// Requests of one transaction that are under way at a time.
 const FAN_OUT: usize = 16;
@@ -106,36 +106,54 @@ impl Relay {
     /// try of the same client got accepted are not sent to again.
     pub async fn submit(self: Arc<Self>, transaction: Transaction) -> Settled {
         let begun = Instant::now();
-        let mut verdicts = self.ledger.recall(&transaction);
+        let Some(turn) = self.ledger.turn(&transaction, begun + self.deadline).await else {
+            let pending = Cause::new(Kind::Pending, "the first try of it has not ended");
+            let pending = all(&transaction.envelope, &Outcome::from_cause(pending));
+            let (reply, each) = self.tell(&transaction, &pending, begun);
+            return Settled { reply, each, receipt: None };
+        };
+        let (accepted, unknown) = sorted(self.ledger.recall(&transaction));
+        let mut delivered = self.attend(&transaction, accepted, begun + self.deadline).await;
+        delivered.verdicts = in_envelope_order(&transaction.envelope, delivered.verdicts);
+        let (reply, each) = self.tell(&transaction, &delivered, begun);
+        let receipt = Some(self.ledger.settle(transaction, &delivered.verdicts, unknown, &reply, turn));
+        Settled { reply, each, receipt }
+    }
+
+    /// A verdict for each recipient: for those that were `accepted` before, and for the others by what the API says now.
+    async fn attend(&self, transaction: &Transaction, accepted: Vec<Verdict>, deadline: Instant) -> Delivered {
         let mut open = transaction.envelope.clone();
-        open.recipients.retain(|recipient| verdicts.iter().all(|verdict| verdict.recipient != *recipient));
-        let delivered = if open.recipients.is_empty() {
+        open.recipients.retain(|recipient| accepted.iter().all(|verdict| verdict.recipient != *recipient));
+        let mut delivered = if open.recipients.is_empty() {
             Delivered::default()
         } else {
-            match self.prepare(&transaction, &open) {
-                Ok((message, batches)) => self.deliver(&message, batches, &transaction, begun + self.deadline).await,
+            match self.prepare(transaction, &open) {
+                Ok((message, batches)) => self.deliver(&message, batches, transaction, deadline).await,
                 Err(cause) => all(&open, &Outcome::from_cause(cause)),
             }
         };
-        verdicts.extend(delivered.verdicts);
-        self.learn_of_key(&transaction, &verdicts);
-        let verdicts = in_envelope_order(&transaction.envelope, verdicts);
+        delivered.verdicts.extend(accepted);
+        self.learn_of_key(transaction, &delivered.verdicts);
+        delivered
+    }
+
+    /// The replies, counted and written into the log: one for all, and one for each recipient where that is asked for.
+    fn tell(&self, transaction: &Transaction, delivered: &Delivered, begun: Instant) -> (Reply, Vec<Reply>) {
+        let (verdicts, account) = (&delivered.verdicts, self.account.name());
         let strict = self.partial_failure == PartialFailure::Reject;
-        let reply = settle(&verdicts, self.account.name(), transaction.id, strict);
-        self.count(&reply, &verdicts, begun.elapsed());
-        self.journal.write(&Entry {
-            transaction: &transaction,
-            account: self.account.name(),
-            verdicts: &verdicts,
-            attempts: delivered.attempts,
-            status: delivered.status,
-            reply: &reply,
-            took: begun.elapsed(),
-        });
-        let alone = |verdict| settle(std::slice::from_ref(verdict), self.account.name(), transaction.id, strict);
+        let reply = settle(verdicts, account, transaction.id, strict);
+        let took = begun.elapsed();
+        self.count(&reply, verdicts, took);
+        let (attempts, status) = (delivered.attempts, delivered.status);
+        self.journal.write(&Entry { transaction, account, verdicts, attempts, status, reply: &reply, took });
+        let alone = |verdict| settle(std::slice::from_ref(verdict), account, transaction.id, strict);
         let each = if transaction.each { verdicts.iter().map(alone).collect() } else { Vec::new() };
-        let receipt = Some(self.ledger.settle(transaction, verdicts, &reply));
-        Settled { reply, each, receipt }
+        (reply, each)
+    }
+
+    /// How many transactions have no reply on the wire yet.
+    pub fn under_way(&self) -> usize {
+        self.ledger.under_way()
     }
 
     /// How many transactions wait for their client's next try.
@@ -190,6 +208,12 @@ impl Relay {
             self.metrics.recipients.get_or_create(&label).inc();
         }
     }
+}
+
+/// Those that were accepted for sure, and the marks of those that may have been.
+fn sorted(marks: Vec<Mark>) -> (Vec<Verdict>, Vec<Mark>) {
+    let (accepted, unknown): (Vec<Mark>, Vec<Mark>) = marks.into_iter().partition(|m| matches!(m, Mark::Accepted(_)));
+    (accepted.iter().map(Mark::verdict).cloned().collect(), unknown)
 }
 
 /// The same outcome for everybody.
