@@ -1,6 +1,6 @@
 //! Whose name is on the mail: the From that a mail without one gets.
 
-use crate::address::Address;
+use crate::address::{Address, Alphabet};
 use crate::message::{Mailbox, Message};
 use crate::outcome::{Cause, Kind};
 
@@ -22,6 +22,11 @@ impl SenderPolicy {
         let mailbox = parse_mailbox(default)
             .ok_or_else(|| format!("{default:?} is not a mailbox like \"App <app@mail.example.com>\""))?;
         Ok(Self { default: Some(mailbox) })
+    }
+
+    /// Whether every API takes the default.
+    pub fn is_ascii(&self) -> bool {
+        self.default.as_ref().is_none_or(|mailbox| mailbox.address.is_ascii())
     }
 
     /// Sees to it that the message has a From: its own, else the default, else the reverse-path. JSON APIs want one, and
@@ -51,8 +56,8 @@ fn parse_mailbox(text: &str) -> Option<Mailbox> {
         Some((name, address)) => {
             let name = name.trim().trim_matches('"');
             let name = (!name.is_empty() && !name.contains(char::is_control)).then(|| name.to_owned());
-            Some(Mailbox { name, address: Address::parse(address.trim()).ok()? })
+            Some(Mailbox { name, address: Address::parse_in(Alphabet::Utf8, address.trim()).ok()? })
         }
-        None => Some(Mailbox { name: None, address: Address::parse(text).ok()? }),
+        None => Some(Mailbox { name: None, address: Address::parse_in(Alphabet::Utf8, text).ok()? }),
     }
 }

@@ -50,6 +50,9 @@ pub trait Submit: Send + Sync + 'static {
     /// The largest message in octets.
     fn max_message_size(&self) -> usize;
 
+    /// Whether addresses beyond ASCII can be carried.
+    fn utf8_addresses(&self) -> bool;
+
     /// Relays one transaction; returns before the deadline.
     fn submit(self: Arc<Self>, transaction: Transaction) -> impl Future<Output = Settled> + Send;
 }
@@ -61,6 +64,10 @@ impl Submit for Relay {
 
     fn max_message_size(&self) -> usize {
         Self::max_message_size(self)
+    }
+
+    fn utf8_addresses(&self) -> bool {
+        Self::utf8_addresses(self)
     }
 
     fn submit(self: Arc<Self>, transaction: Transaction) -> impl Future<Output = Settled> + Send {
@@ -178,6 +185,7 @@ impl<R: Submit> Server<R> {
             hostname: Arc::clone(&self.hostname),
             max_message_size: self.max_message_size.min(self.relay.max_message_size()),
             max_recipients: self.max_recipients,
+            utf8_addresses: self.relay.utf8_addresses(),
             may_relay,
             tls: offer(self.tls.is_some(), self.tls_required),
             auth: offer(self.auth.is_some(), self.auth_required),

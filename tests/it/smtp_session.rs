@@ -26,6 +26,7 @@ fn terms() -> Terms {
         hostname: Arc::from("relay.test"),
         max_message_size: 1000,
         max_recipients: 3,
+        utf8_addresses: false,
         may_relay: true,
     }
 }

@@ -67,6 +67,8 @@ pub struct Terms {
     pub max_message_size: usize,
     /// Most recipients of one transaction.
     pub max_recipients: usize,
+    /// Whether addresses beyond ASCII can be carried: SMTPUTF8.
+    pub utf8_addresses: bool,
     /// Whether this client's network may send.
     pub may_relay: bool,
     /// STARTTLS.
@@ -151,6 +153,8 @@ struct Draft {
     envelope: Envelope,
     /// LMTP: which of the recipients each RCPT named; there is a reply for each in the end (RFC 2033 §4.2).
     told: Vec<usize>,
+    /// Whether MAIL said SMTPUTF8.
+    utf8: bool,
 }
 
 #[derive(Debug)]
@@ -250,7 +254,7 @@ impl Session {
             (_, Event::Idle) => self.close(reply(421, 4, 2, "No command or data for too long; closing the connection")),
             (_, Event::Drain) => self.close(reply(421, 3, 2, "The relay is shutting down; connect again later")),
             (state @ (State::Idle { .. } | State::Open(_) | State::Chunks(..)), Event::Line(line)) => {
-                match command::parse(line, &self.terms.hostname) {
+                match command::parse(line, &self.terms.hostname, self.utf8(&state)) {
                     Ok(command) => self.obey(state, command),
                     Err(refusal) => self.refuse(state, refusal),
                 }

@@ -8,7 +8,7 @@ use crate::envelope::{Envelope, Transaction, TransactionId};
 use crate::reply::Reply;
 use crate::smtp::Protocol;
 use crate::smtp::codec::{ChunkDecoder, Decode, Flaw};
-use crate::smtp::command::{self, Chunk, Mail};
+use crate::smtp::command::{self, Chunk, Mail, Utf8};
 
 impl Session {
     pub(super) fn mail(&mut self, mail: Mail) -> Step {
@@ -28,11 +28,20 @@ impl Session {
         }
         let (principal, reverse_path) = (self.principal.clone(), mail.reverse_path);
         let envelope = Envelope { helo, principal, reverse_path, recipients: Vec::new() };
-        self.wait(State::Asking(Draft { envelope, told: Vec::new() }), Next::CheckSender)
+        self.wait(State::Asking(Draft { envelope, told: Vec::new(), utf8: mail.utf8 }), Next::CheckSender)
+    }
+
+    /// RFC 6531 §3.4: MAIL asks for UTF-8, and for its own transaction only.
+    pub(super) fn utf8(&self, state: &State) -> Utf8 {
+        match state {
+            _ if !self.terms.utf8_addresses => Utf8::NotOffered,
+            State::Open(Draft { utf8: true, .. }) => Utf8::InUse,
+            _ => Utf8::Offered,
+        }
     }
 
     pub(super) fn rcpt(&mut self, mut draft: Draft, address: Address) -> Step {
-        let Draft { envelope, told } = &mut draft;
+        let Draft { envelope, told, .. } = &mut draft;
         let known = envelope.recipients.iter().position(|recipient| *recipient == address);
         let most = self.terms.max_recipients;
         if (known.is_none() && envelope.recipients.len() >= most) || told.len() >= most {
@@ -114,7 +123,7 @@ impl Session {
     // === The end of both ===
 
     pub(super) fn relay(&mut self, draft: Draft, id: TransactionId, data: Bytes) -> Step {
-        let Draft { envelope, told } = draft;
+        let Draft { envelope, told, .. } = draft;
         let transaction = Transaction { id, client: self.terms.client, envelope, data, each: self.is_lmtp() };
         self.wait(State::Relaying(told), Next::Relay(transaction))
     }
