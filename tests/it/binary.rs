@@ -379,6 +379,42 @@ fn render_prints_what_would_be_sent_and_sends_nothing() {
     assert_eq!(run(&["render", &fixture("no-such-file.eml")]).status.code(), Some(64));
 }
 
+/// What is written in any script goes to the API, the log and the screen as what it is; replies are ASCII.
+#[test]
+fn addresses_outside_ascii_come_out_right() {
+    let mail = fixture("plain/address-idn-utf8.eml");
+    let render = |more: &[&str]| run(&[&["render", &mail, "--json", "--rcpt", "ann@例.example"], more].concat());
+    let rendered = render(&["--from", "app@bücher.example"]);
+    assert!(rendered.status.success());
+    let rendered: Value = serde_json::from_slice(&rendered.stdout).unwrap();
+    let to = serde_json::json!({"address": "ann@xn--fsq.example", "role": "to", "request": 0});
+    assert_eq!(rendered["recipients"], serde_json::json!([to]));
+    assert_eq!(rendered["requests"][0]["body"]["from"]["email"], "info@xn--bcher-kva.example");
+    let refused = render(&["--rcpt", "jörg@example.net"]);
+    assert_eq!(refused.status.code(), Some(65));
+    let refused: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert_eq!(refused["refused"]["enhanced"], "5.6.7");
+    let taken: Value =
+        serde_json::from_slice(&render(&["--rcpt", "jörg@example.net", "--utf8-addresses"]).stdout).unwrap();
+    assert_eq!(taken["recipients"][1]["address"], "jörg@example.net");
+    assert_eq!(run(&["render", &mail, "--rcpt", "jo\u{308}rg@example.net"]).status.code(), Some(64));
+
+    let mut relay = Relay::sandbox(&["--set", "provider_defaults.utf8_addresses=true"]);
+    let send = |to: &str| run(&["send", "--server", &relay.smtp.to_string(), "--to", to]);
+    assert!(send("ok@bücher.example").status.success());
+    // The stand-in takes what is documented.
+    let refused = send("jörg@bücher.example");
+    assert!(text(&refused.stdout).contains("C: MAIL FROM:<sidepost@example.com> SMTPUTF8\n"));
+    assert!(text(&refused.stderr).contains("550 5.1.3") && refused.stderr.is_ascii(), "{}", text(&refused.stderr));
+    relay.signal();
+    let log = relay.rest_of_log();
+    assert!(log.contains("jörg@xn--bcher-kva.example bad-recipient"), "{log}");
+
+    let relay = Relay::sandbox(&[]);
+    let refused = run(&["send", "--server", &relay.smtp.to_string(), "--to", "jörg@example.net"]);
+    assert!(text(&refused.stderr).contains("550 5.6.7") && !text(&refused.stdout).contains("SMTPUTF8\n"));
+}
+
 #[test]
 fn a_password_becomes_a_hash_and_is_not_shown() {
     let hash = |password: &[u8]| {
