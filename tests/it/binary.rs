@@ -416,6 +416,23 @@ fn addresses_outside_ascii_come_out_right() {
 }
 
 #[test]
+fn hidden_addresses_are_hidden_in_losses_too() {
+    let set = ["--set", "log.addresses=domain", "--set", "provider_defaults.unsupported=degrade"];
+    let mut relay = Relay::sandbox(&set);
+    let mut client = relay.connect();
+    for line in ["EHLO test", "MAIL FROM:<app@example.com>", "RCPT TO:<ok@example.com>", "DATA"] {
+        client.say(line);
+    }
+    let reply = client.say("From: app@example.com\r\nReply-To: jörg@example.com\r\n\r\nhello\r\n.");
+    assert!(reply.starts_with("250 "), "{reply}");
+    relay.signal();
+    drop(client);
+    let log = relay.rest_of_log();
+    assert!(log.contains("Reply-To (address) (it is not ASCII)"), "{log}");
+    assert!(!log.contains("rg@") && !log.contains("ok@"), "{log}");
+}
+
+#[test]
 fn a_password_becomes_a_hash_and_is_not_shown() {
     let hash = |password: &[u8]| {
         let mut command = sidepost(&["hash-password"]);
