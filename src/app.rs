@@ -17,6 +17,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::address::Alphabet;
 use crate::config::listen::{Listen, Place};
 use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
@@ -135,10 +136,11 @@ impl Running {
         if let Some((users, Some(file))) = users {
             tokio::spawn(users.follow(file));
         }
+        let alphabet = if relay.utf8_addresses() { Alphabet::Utf8 } else { Alphabet::Ascii };
         let mut router = web::router(Web { metrics, accounts: states(relay) });
         if sandbox.is_some() {
-            let first = first_address(&smtp);
-            router = router.merge(Sandbox::new(sandbox::Settings { post: webhook_post()?, smtp: first }).router());
+            let settings = sandbox::Settings { post: webhook_post()?, smtp: first_address(&smtp), alphabet };
+            router = router.merge(Sandbox::new(settings).router());
         }
         let web_shutdown = CancellationToken::new();
         let web_address = local_address(&web)?;

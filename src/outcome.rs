@@ -151,6 +151,7 @@ table! {
     TooLarge      "too-large"     Never  552 3 4 Info,  "413, or larger than the API takes" => "The message is too large";
     BadContent    "bad-content"   Never  554 6 0 Info,  "400, 422: the API refuses content or fields; or unparsable MIME" => "The message is refused";
     Unsupported   "unsupported"   Never  554 6 3 Info,  "the API has no field for a part of the message (policy refuse)" => "The mail API cannot carry this message";
+    NotAscii      "not-ascii"     Never  550 6 7 Info,  "an address is outside ASCII, and the API is not known to take it" => "The mail API takes ASCII addresses only";
     Refused       "refused"       Never  554 0 0 Info,  "any other 4xx" => "The mail API refused the message";
     Overloaded    "overloaded"    Never  452 3 1 Warn,  "the relay's own limits are reached" => "The relay is at its limit; try again later";
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::address::Address;
+use crate::address::{Address, Alphabet};
 use crate::envelope::Envelope;
 use crate::message::{Mailbox, Message};
 use crate::outcome::{Cause, Kind};
@@ -62,6 +62,11 @@ impl SenderPolicy {
     #[must_use]
     pub fn with_principals(self, principals: &BTreeMap<String, Vec<Pattern>>) -> Self {
         Self { principals: principals.clone(), ..self }
+    }
+
+    /// Whether every API takes the default.
+    pub fn is_ascii(&self) -> bool {
+        self.default.as_ref().is_none_or(|mailbox| mailbox.address.is_ascii())
     }
 
     /// Sees to it that the message has one From that may stand there: its own, else the default, else the reverse-path.
@@ -154,8 +159,8 @@ fn parse_mailbox(text: &str) -> Option<Mailbox> {
         Some((name, address)) => {
             let name = name.trim().trim_matches('"');
             let name = (!name.is_empty() && !name.contains(char::is_control)).then(|| name.to_owned());
-            Some(Mailbox { name, address: Address::parse(address.trim()).ok()? })
+            Some(Mailbox { name, address: Address::parse_in(Alphabet::Utf8, address.trim()).ok()? })
         }
-        None => Some(Mailbox { name: None, address: Address::parse(text).ok()? }),
+        None => Some(Mailbox { name: None, address: Address::parse_in(Alphabet::Utf8, text).ok()? }),
     }
 }

@@ -36,6 +36,9 @@ pub struct Render {
     /// What to do with what the API has no field for: refuse or degrade
     #[arg(long, default_value = "refuse", value_name = "POLICY", value_parser = policy)]
     unsupported: Unsupported,
+    /// Whether the API takes addresses outside ASCII (utf8_addresses)
+    #[arg(long)]
+    utf8_addresses: bool,
     /// The From of a mail that has none (sender.default)
     #[arg(long, default_value = "", value_name = "MAILBOX")]
     default_from: String,
@@ -118,7 +121,13 @@ impl Render {
         let settings = default_account(self.provider);
         let provider = provider::build(&settings);
         let limits = provider.limits();
-        let terms = Terms { limits: &limits, fanout: settings.fanout, unsupported: self.unsupported, apart: false };
+        let terms = Terms {
+            limits: &limits,
+            fanout: settings.fanout,
+            unsupported: self.unsupported,
+            utf8_addresses: self.utf8_addresses,
+            apart: false,
+        };
         let (message, plan) = prepare(raw, envelope, sender, terms)?;
         let mut rendered = Rendered { requests: Vec::new(), recipients: Vec::new(), plan };
         for (number, batch) in rendered.plan.batches.iter().enumerate() {

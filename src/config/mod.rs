@@ -154,6 +154,8 @@ pub struct Provider {
     pub fanout: Fanout,
     /// What to do with what the API has no field for.
     pub unsupported: Unsupported,
+    /// Whether the API takes addresses whose local part is not ASCII (RFC 6531).
+    pub utf8_addresses: bool,
     /// Longest pause a Retry-After can impose on the account.
     #[serde(with = "duration")]
     pub max_hold_off: Duration,

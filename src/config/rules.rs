@@ -20,10 +20,20 @@ pub fn check(config: &Config) -> Vec<Problem> {
     problems.extend(auth_rules(&config.smtp));
     problems.extend(time_rules(config));
     problems.extend(account_rules(config));
-    if let Err(message) = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite) {
-        problems.push(Problem::new("sender.default", message));
-    }
+    problems.extend(sender_rules(config));
     problems
+}
+
+fn sender_rules(config: &Config) -> Option<Problem> {
+    let sender = &config.sender;
+    let message = match SenderPolicy::new(&sender.default, &sender.allowed, sender.rewrite) {
+        Err(message) => message,
+        Ok(sender) if !sender.is_ascii() && config.providers.values().any(|account| !account.utf8_addresses) => {
+            "is outside ASCII before the @, and the account's utf8_addresses is not set".to_owned()
+        }
+        Ok(_) => return None,
+    };
+    Some(Problem::new("sender.default", message))
 }
 
 /// No open relay by accident (DESIGN promise 7).

@@ -29,6 +29,7 @@ pub struct Account {
     limits: Limits,
     fanout: Fanout,
     unsupported: Unsupported,
+    utf8_addresses: bool,
     ambiguous: Ambiguous,
     transport: Arc<dyn Transport>,
     limiter: Limiter,
@@ -74,6 +75,7 @@ impl Account {
             provider,
             fanout: settings.fanout,
             unsupported: settings.unsupported,
+            utf8_addresses: settings.utf8_addresses,
             ambiguous: delivery.ambiguous,
             transport,
             limiter: Limiter::new(settings.rate, NonZeroU32::new(settings.burst).unwrap_or(NonZeroU32::MIN)),
@@ -94,9 +96,15 @@ impl Account {
         &self.limits
     }
 
+    /// Whether it takes addresses beyond ASCII, as far as the operator knows.
+    pub fn utf8_addresses(&self) -> bool {
+        self.utf8_addresses
+    }
+
     /// What planning has to keep to; `apart` as in [`Terms`].
     pub fn terms(&self, apart: bool) -> Terms<'_> {
-        Terms { limits: &self.limits, fanout: self.fanout, unsupported: self.unsupported, apart }
+        let (fanout, unsupported) = (self.fanout, self.unsupported);
+        Terms { limits: &self.limits, fanout, unsupported, utf8_addresses: self.utf8_addresses, apart }
     }
 
     /// Whether a mail that comes now can go before `deadline`, as far as breaker and hold-off know.

@@ -102,6 +102,11 @@ impl Relay {
         self.account.limits().body
     }
 
+    /// Whether the account takes addresses beyond ASCII.
+    pub fn utf8_addresses(&self) -> bool {
+        self.account.utf8_addresses()
+    }
+
     /// Relays one transaction; returns before the deadline, which starts now: at the end of data. Recipients that an earlier
     /// try of the same client got accepted are not sent to again.
     pub async fn submit(self: Arc<Self>, transaction: Transaction) -> Settled {

@@ -52,6 +52,9 @@ pub trait Submit: Send + Sync + 'static {
     /// The largest message in octets.
     fn max_message_size(&self) -> usize;
 
+    /// Whether addresses beyond ASCII can be carried.
+    fn utf8_addresses(&self) -> bool;
+
     /// Relays one transaction; returns before the deadline.
     fn submit(self: Arc<Self>, transaction: Transaction) -> impl Future<Output = Settled> + Send;
 }
@@ -63,6 +66,10 @@ impl Submit for Relay {
 
     fn max_message_size(&self) -> usize {
         Self::max_message_size(self)
+    }
+
+    fn utf8_addresses(&self) -> bool {
+        Self::utf8_addresses(self)
     }
 
     fn submit(self: Arc<Self>, transaction: Transaction) -> impl Future<Output = Settled> + Send {
@@ -202,6 +209,7 @@ impl<R: Submit> Server<R> {
             },
             auth: self.auth.is_some(),
             access: Arc::clone(&self.access),
+            utf8_addresses: self.relay.utf8_addresses(),
         }
     }
 }

@@ -26,6 +26,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("reqwest", &["relay/http.rs"]),
     ("rustls", &["smtp/tls.rs", "smtp/connection.rs", "relay/http.rs"]),
     ("argon2", &["password.rs"]),
+    ("idna", &["address"]),
+    ("icu_normalizer", &["address"]),
+    ("icu_properties", &["address"]),
     ("proxy_header", &["smtp/proxy.rs"]),
     ("listenfd", &["smtp/inherited.rs"]),
     ("governor", &["relay/limiter.rs"]),
@@ -40,7 +43,7 @@ const DOORS: &[(&str, &[&str])] = &[
 /// Files that get time, randomness and octets as arguments.
 const PURE: &[&str] = &[
     "access.rs",
-    "address.rs",
+    "address",
     "envelope.rs",
     "message",
     "mime",

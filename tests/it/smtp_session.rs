@@ -30,6 +30,7 @@ fn terms() -> Terms {
         max_errors: 20,
         max_commands: 10_000,
         admission: Admission::Open,
+        utf8_addresses: false,
     }
 }
 
@@ -503,8 +504,11 @@ proptest! {
 
     /// Whatever is said, each line and each message gets exactly one lawful reply, and after the end there is none.
     #[test]
-    fn every_line_has_one_reply(lines in vec(any_line(), 0..60), answers in vec(0u8..8, 1..10)) {
-        let mut session = begun(Terms { tls: Offer::Optional, auth: true, client: None, ..terms() });
+    fn every_line_has_one_reply(
+        lines in vec(any_line(), 0..60), answers in vec(0u8..8, 1..10), utf8_addresses in any::<bool>()
+    ) {
+        let (tls, auth) = (Offer::Optional, true);
+        let mut session = begun(Terms { tls, auth, client: None, utf8_addresses, ..terms() });
         let mut answers = answers.into_iter().cycle();
         for line in lines {
             let greeting = line.to_ascii_uppercase().starts_with(b"EHLO") || line.to_ascii_uppercase().starts_with(b"HELO");
@@ -538,7 +542,10 @@ proptest! {
                         session.step(Event::Data(id(), if yes { Ok(Bytes::new()) } else { Err(Flaw::LineEnds) }))
                     }
                     Next::Relay(transaction) => {
-                        prop_assert!(!transaction.envelope.recipients.is_empty());
+                        let envelope = transaction.envelope;
+                        prop_assert!(!envelope.recipients.is_empty());
+                        let mut addresses = envelope.recipients.iter().chain(&envelope.reverse_path);
+                        prop_assert!(utf8_addresses || addresses.all(Address::is_ascii));
                         session.step(Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "Ok"), Vec::new()))
                     }
                 };

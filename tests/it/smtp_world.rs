@@ -46,6 +46,10 @@ impl Submit for Scripted {
         usize::MAX
     }
 
+    fn utf8_addresses(&self) -> bool {
+        false
+    }
+
     async fn submit(self: Arc<Self>, transaction: Transaction) -> Settled {
         match transaction.envelope.recipients[0].local() {
             "panic" => panic!("on purpose"),

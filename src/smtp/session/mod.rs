@@ -83,6 +83,8 @@ pub struct Terms {
     pub max_commands: u64,
     /// Whether this client may send without a login.
     pub admission: Admission,
+    /// Whether addresses beyond ASCII can be carried: SMTPUTF8.
+    pub utf8_addresses: bool,
     /// STARTTLS.
     pub tls: Offer,
     /// Whether AUTH is there.
@@ -169,6 +171,8 @@ struct Draft {
     envelope: Envelope,
     /// LMTP: which of the recipients each RCPT named; there is a reply for each in the end (RFC 2033 §4.2).
     told: Vec<usize>,
+    /// Whether MAIL said SMTPUTF8.
+    utf8: bool,
 }
 
 #[derive(Debug)]
@@ -275,7 +279,7 @@ impl Session {
                 if self.commands > self.terms.max_commands {
                     return self.close(reply(421, 7, 0, "Too many commands without a mail; closing the connection"));
                 }
-                match command::parse(line, &self.terms.hostname) {
+                match command::parse(line, &self.terms.hostname, self.utf8(&state)) {
                     Ok(command) => self.obey(state, command),
                     Err(refusal) => self.refuse(state, refusal),
                 }

@@ -20,6 +20,9 @@ impl Session {
             "CHUNKING".into(),
             format!("LIMITS RCPTMAX={}", self.terms.max_recipients).into(), // RFC 9422
         ];
+        if self.terms.utf8_addresses {
+            lines.push("SMTPUTF8".into()); // RFC 6531 §3.1: beside 8BITMIME.
+        }
         if self.offers_tls() {
             lines.push("STARTTLS".into());
         }

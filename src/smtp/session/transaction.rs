@@ -8,7 +8,7 @@ use crate::envelope::{Envelope, Transaction, TransactionId};
 use crate::reply::Reply;
 use crate::smtp::Protocol;
 use crate::smtp::codec::{ChunkDecoder, Decode, Flaw};
-use crate::smtp::command::{self, Chunk, Mail};
+use crate::smtp::command::{self, Chunk, Mail, Utf8};
 
 impl Session {
     pub(super) fn mail(&mut self, mail: Mail) -> Step {
@@ -33,7 +33,16 @@ impl Session {
         }
         let envelope = Envelope { helo, principal, reverse_path: mail.reverse_path, recipients: Vec::new() };
         let api_key = self.login.as_ref().and_then(|login| login.api_key.clone());
-        self.wait(State::Asking(Draft { envelope, told: Vec::new() }), Next::CheckSender(api_key))
+        self.wait(State::Asking(Draft { envelope, told: Vec::new(), utf8: mail.utf8 }), Next::CheckSender(api_key))
+    }
+
+    /// RFC 6531 §3.4: MAIL asks for UTF-8, and for its own transaction only.
+    pub(super) fn utf8(&self, state: &State) -> Utf8 {
+        match state {
+            _ if !self.terms.utf8_addresses => Utf8::NotOffered,
+            State::Open(Draft { utf8: true, .. }) => Utf8::InUse,
+            _ => Utf8::Offered,
+        }
     }
 
     pub(super) fn rcpt(&mut self, mut draft: Draft, address: Address) -> Step {
@@ -41,7 +50,7 @@ impl Session {
             return self
                 .go(State::Open(draft), reply(550, 7, 1, format!("The recipient <{address}> is refused: {why}")));
         }
-        let Draft { envelope, told } = &mut draft;
+        let Draft { envelope, told, .. } = &mut draft;
         let known = envelope.recipients.iter().position(|recipient| *recipient == address);
         let most = self.terms.max_recipients;
         if (known.is_none() && envelope.recipients.len() >= most) || told.len() >= most {
@@ -125,7 +134,7 @@ impl Session {
     // === The end of both ===
 
     pub(super) fn relay(&mut self, draft: Draft, id: TransactionId, data: Bytes) -> Step {
-        let Draft { envelope, told } = draft;
+        let Draft { envelope, told, .. } = draft;
         self.commands = 0;
         let api_key = self.login.as_ref().and_then(|login| login.api_key.clone());
         let transaction = Transaction { id, client: self.terms.client, envelope, data, api_key, each: self.is_lmtp() };
