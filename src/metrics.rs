@@ -59,6 +59,7 @@ pub struct Metrics {
     pub in_flight_bytes: Gauge,
     pub losses: Counter,
     pub limiter_wait_seconds: Counter<f64, AtomicU64>,
+    pub retries_refused: Counter,
 }
 
 impl Default for Metrics {
@@ -79,6 +80,7 @@ impl Default for Metrics {
             in_flight_bytes: Gauge::default(),
             losses: Counter::default(),
             limiter_wait_seconds: Counter::default(),
+            retries_refused: Counter::default(),
         }
     }
 }
@@ -108,6 +110,11 @@ impl Metrics {
             "limiter_wait_seconds",
             "Time spent waiting for the rate limiter",
             self.limiter_wait_seconds.clone(),
+        );
+        r.register(
+            "retries_refused",
+            "Retries that were not made because the account's retry budget was used up",
+            self.retries_refused.clone(),
         );
     }
 }

@@ -18,7 +18,7 @@ use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::sender::Rewrite;
 use listen::Listen;
-use values::{Network, Rate, Size, duration, pause};
+use values::{Network, Rate, RateOrNone, Size, duration, pause};
 
 /// Everything. Only `app` and `cli` see it whole; a room gets its own section.
 #[derive(Debug, Clone, Deserialize)]
@@ -145,6 +145,14 @@ pub struct Provider {
     pub rate: Rate,
     /// How many requests may go at once after a pause.
     pub burst: u32,
+    /// What a token of the bucket is for.
+    pub rate_counts: RateCounts,
+    /// Requests a time for the mail of one principal.
+    pub rate_per_principal: RateOrNone,
+    /// Requests a time for the mail of one domain of senders, as MAIL names it.
+    pub rate_per_sender_domain: RateOrNone,
+    /// Requests a time for the mail of one client address.
+    pub rate_per_client: RateOrNone,
     /// Most requests under way at a time.
     pub max_in_flight: usize,
     /// Longest wait for one answer.
@@ -190,6 +198,16 @@ impl ProviderKind {
             Self::SendGrid => "sendgrid",
         }
     }
+}
+
+/// `providers.*.rate_counts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RateCounts {
+    /// A request.
+    Requests,
+    /// A recipient.
+    Recipients,
 }
 
 /// `providers.*.fanout`.

@@ -70,6 +70,17 @@ impl fmt::Display for Rate {
     }
 }
 
+/// A [`Rate`], or an empty text for none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RateOrNone(pub Option<Rate>);
+
+impl FromStr for RateOrNone {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(Self(None)) } else { text.parse().map(Some).map(Self) }
+    }
+}
+
 /// A network `"10.0.0.0/8"`, or one address, which is a network of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network(pub IpNet);
@@ -93,7 +104,7 @@ macro_rules! deserialize_from_str {
     )*};
 }
 pub(super) use deserialize_from_str;
-deserialize_from_str!(Size, Rate, Network);
+deserialize_from_str!(Size, Rate, RateOrNone, Network);
 
 /// `#[serde(with = "pause")]`: a duration in words that may be `"0s"`.
 pub mod pause {

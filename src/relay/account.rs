@@ -11,16 +11,16 @@ use tracing::{error, info, warn};
 
 use super::breaker::{Breaker, Change, Pass};
 use super::http::{Transport, TransportError};
-use super::limiter::Limiter;
-use super::retry::RetryPolicy;
+use super::limiter::{Limiter, Shares};
+use super::retry::{Attempts, RetryBudget, RetryPolicy};
 use crate::address::Address;
-use crate::config::{Ambiguous, Delivery, Fanout, Provider as Settings, Unsupported};
+use crate::config::{Ambiguous, Delivery, Fanout, Provider as Settings, RateCounts, Unsupported};
+use crate::envelope::Transaction;
 use crate::message::Message;
 use crate::metrics::{AccountLabel, Metrics, RequestLabel};
 use crate::outcome::{Cause, Kind, Outcome, Retry, Verdict};
 use crate::plan::Terms;
 use crate::provider::{self, Batch, Limits, Provider, Request};
-use crate::secret::Secret;
 
 /// One account.
 pub struct Account {
@@ -33,9 +33,12 @@ pub struct Account {
     ambiguous: Ambiguous,
     transport: Arc<dyn Transport>,
     limiter: Limiter,
+    rate_counts: RateCounts,
+    shares: Shares,
     in_flight: Semaphore,
     breaker: Mutex<Breaker>,
     retry: RetryPolicy,
+    budget: Mutex<RetryBudget>,
     metrics: Arc<Metrics>,
 }
 
@@ -79,9 +82,12 @@ impl Account {
             ambiguous: delivery.ambiguous,
             transport,
             limiter: Limiter::new(settings.rate, NonZeroU32::new(settings.burst).unwrap_or(NonZeroU32::MIN)),
+            rate_counts: settings.rate_counts,
+            shares: Shares::new(settings),
             in_flight: Semaphore::new(settings.max_in_flight),
             breaker: Mutex::new(Breaker::new(settings.probe_interval, settings.max_hold_off)),
             retry: RetryPolicy { max_attempts: delivery.max_attempts, attempt_timeout: settings.attempt_timeout },
+            budget: Mutex::default(),
             metrics,
         }
     }
@@ -123,25 +129,25 @@ impl Account {
         self.breaker().trouble(Instant::now().into_std(), self.start_by(deadline).into_std())
     }
 
-    /// Sends one batch and repeats what may be repeated; returns before `deadline`. `api_key` is the client's own key, if
-    /// the mail goes by that.
+    /// Sends one batch of a transaction and repeats what may be repeated; returns before `deadline`.
     pub async fn deliver(
         &self,
+        transaction: &Transaction,
         message: &Message,
         mut batch: Batch,
-        api_key: Option<&Secret>,
         deadline: Instant,
     ) -> Delivered {
         let start_by = self.start_by(deadline);
+        self.budget().earn();
         let mut delivered = Delivered { verdicts: Vec::with_capacity(batch.len()), attempts: 0, status: None };
         // A round in which the API only sorted recipients out is no failure, and each makes the batch smaller.
-        let mut failures = 0;
+        let mut attempts = Attempts::default();
         loop {
-            let outcomes = match self.attempt(message, &batch, api_key, start_by).await {
+            let outcomes = match self.attempt(transaction, message, &batch, start_by).await {
                 Attempt::Made(status, outcomes) => {
                     delivered.attempts += 1;
                     delivered.status = status;
-                    failures += u32::from(!outcomes.iter().any(is_unsent));
+                    attempts.made += u32::from(!outcomes.iter().any(is_unsent));
                     outcomes
                 }
                 Attempt::Blocked(cause) => {
@@ -151,8 +157,8 @@ impl Account {
             };
             let left = deadline.saturating_duration_since(Instant::now());
             let cause = outcomes.iter().filter(|o| is_open(o)).find_map(Outcome::cause);
-            let wait = cause.and_then(|cause| self.retry.next(failures, cause, left, fastrand::f64()));
-            let Some(wait) = wait else {
+            let wait = cause.and_then(|cause| self.retry.next(attempts, cause, left, fastrand::f64()));
+            let Some(wait) = wait.filter(|_| outcomes.iter().any(is_unsent) || self.afford_retry()) else {
                 delivered.verdicts.extend(verdicts(&batch, outcomes));
                 return delivered;
             };
@@ -161,8 +167,16 @@ impl Account {
             delivered.verdicts.extend(done);
             let open: HashSet<Address> = open.into_iter().map(|v| v.recipient).collect();
             batch.retain(|recipient| open.contains(recipient));
+            attempts.pause = wait;
             sleep(wait).await;
         }
+    }
+
+    /// Whether the account has a retry left.
+    fn afford_retry(&self) -> bool {
+        let affords = self.budget().spend();
+        self.metrics.retries_refused.inc_by(u64::from(!affords));
+        affords
     }
 
     /// No attempt is begun later than this: one that the deadline cuts short ends as an unknown outcome.
@@ -171,15 +185,15 @@ impl Account {
     }
 
     /// Its turn first, the request then: what waits holds no rendered copy of the mail.
-    async fn attempt(&self, message: &Message, batch: &Batch, api_key: Option<&Secret>, start_by: Instant) -> Attempt {
-        if let Err(cause) = self.wait_for_turn(start_by).await {
+    async fn attempt(&self, transaction: &Transaction, message: &Message, batch: &Batch, start_by: Instant) -> Attempt {
+        if let Err(cause) = self.wait_for_turn(transaction, batch, start_by).await {
             return Attempt::Blocked(cause);
         }
         let Ok(Ok(_permit)) = timeout_at(start_by, self.in_flight.acquire()).await else {
             return Attempt::Blocked(Cause::new(Kind::Overloaded, "too many requests are under way (max_in_flight)"));
         };
         let request = match self.provider.request(message, batch) {
-            Ok(request) => Request { api_key: api_key.cloned(), ..request },
+            Ok(request) => Request { api_key: transaction.api_key.clone(), ..request },
             Err(cause) => return Attempt::Blocked(cause),
         };
         if let Err(cause) = self.pass_breaker(start_by, Breaker::enter).await {
@@ -208,7 +222,9 @@ impl Account {
         let cause = outcomes.iter().find_map(Outcome::cause);
         // What the API has against a client's own key is that client's affair: nobody else is paused for it.
         let own = request.api_key.is_some();
-        self.report(cause.filter(|cause| !(own && is_about_the_key(cause.kind))));
+        let cause = cause.filter(|cause| !(own && is_about_the_key(cause.kind)));
+        self.keep_pace(cause);
+        self.report(cause);
         let outcomes = outcomes.into_iter().map(|outcome| if own { of_own_key(outcome) } else { outcome });
         (status, outcomes.map(|outcome| self.weigh_ambiguous(outcome)).collect())
     }
@@ -225,11 +241,17 @@ impl Account {
     }
 
     /// Waits a hold-off out, then for a token: in that order, or all that waited would go at one moment after the pause.
-    async fn wait_for_turn(&self, start_by: Instant) -> Result<(), Cause> {
+    async fn wait_for_turn(&self, transaction: &Transaction, batch: &Batch, start_by: Instant) -> Result<(), Cause> {
+        let no_room = |whose: &str| {
+            Cause::new(Kind::Throttled, format!("the rate limit {whose} leaves no room before the deadline"))
+        };
         self.pass_breaker(start_by, |breaker, now, by| breaker.look(now, by)).await?;
-        let waited = self.limiter.acquire(start_by).await.map_err(|_| {
-            Cause::new(Kind::Throttled, "the account's own rate limit leaves no room before the deadline")
-        })?;
+        self.shares.acquire(transaction, start_by).await.map_err(no_room)?;
+        let tokens = match self.rate_counts {
+            RateCounts::Requests => 1,
+            RateCounts::Recipients => u32::try_from(batch.len()).unwrap_or(u32::MAX),
+        };
+        let waited = self.limiter.acquire(tokens, start_by).await.map_err(|_| no_room("of the account"))?;
         self.metrics.limiter_wait_seconds.inc_by(waited.as_secs_f64());
         Ok(())
     }
@@ -247,6 +269,22 @@ impl Account {
                 Pass::At(when) => sleep_until(Instant::from_std(when)).await,
                 Pass::Never(cause) => return Err(cause),
             }
+        }
+    }
+
+    /// Goes slower when the API says that it is too fast, and faster again when it does not.
+    fn keep_pace(&self, cause: Option<&Cause>) {
+        let part = match cause {
+            Some(cause) if cause.kind == Kind::Throttled => self.limiter.slow_down(),
+            Some(_) => None,
+            None => self.limiter.recover(),
+        };
+        if let Some(part) = part {
+            info!(
+                account = self.name,
+                percent = (part * 100.0).round(),
+                "the rate is now a part of the configured one"
+            );
         }
     }
 
@@ -278,6 +316,10 @@ impl Account {
 
     fn show_ready(&self, ready: i64) {
         self.metrics.accounts_ready.get_or_create(&AccountLabel { account: self.name.clone() }).set(ready);
+    }
+
+    fn budget(&self) -> MutexGuard<'_, RetryBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -317,6 +359,11 @@ fn verdicts(batch: &Batch, outcomes: Vec<Outcome>) -> impl Iterator<Item = Verdi
 pub fn worst_case(attempt_timeout: Duration, max_attempts: u32) -> Duration {
     let policy = RetryPolicy { max_attempts, attempt_timeout };
     let unavailable = Cause::new(Kind::Unavailable, "");
-    let pauses = (1..max_attempts).filter_map(|n| policy.next(n, &unavailable, Duration::MAX, 1.0));
+    let longest = |attempts: &Attempts| {
+        let pause = policy.next(*attempts, &unavailable, Duration::MAX, 1.0)?;
+        Some(Attempts { made: attempts.made + 1, pause })
+    };
+    let first = Attempts { made: 1, pause: Duration::ZERO };
+    let pauses = std::iter::successors(Some(first), longest).map(|attempts| attempts.pause);
     attempt_timeout * max_attempts + pauses.sum::<Duration>()
 }

@@ -1,24 +1,54 @@
-//! The token bucket: governor on tokio's clock, behind a gate that keeps the order of arrival.
+//! The token buckets: governor on tokio's clock, behind a gate that keeps the order of arrival, and a pace that gives way
+//! when the API says 429.
 
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::Add;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use governor::clock::{Clock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
+use governor::state::keyed::HashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
+use governor::{NotUntil, Quota, RateLimiter};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::config::Provider;
 use crate::config::values::Rate;
+use crate::envelope::Transaction;
+
+/// The pace is halved at most this often: many answers to one burst are one hint.
+const HALVE: Duration = Duration::from_secs(1);
+/// After so long without a 429 the pace rises by a quarter.
+const RAISE: Duration = Duration::from_secs(10);
+/// The slowest pace, as a part of the configured rate.
+const SLOWEST: f64 = 1.0 / 64.0;
+/// So many names of a [`KeyedLimiter`] are remembered before the idle ones are forgotten.
+const NAMES: usize = 10_000;
+
+type Tokens = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<TokioInstant>>;
+type Buckets<K> = RateLimiter<K, HashMapStateStore<K>, TokioClock, NoOpMiddleware<TokioInstant>>;
 
 /// Lets API requests of one account pass at a rate, in their order of arrival.
 pub struct Limiter {
-    bucket: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<TokioInstant>>,
+    rate: Rate,
+    burst: NonZeroU32,
+    bucket: ArcSwap<Tokens>,
     // governor wakes waiters in any order; one of them at a time may ask.
     gate: Semaphore,
+    pace: Mutex<Pace>,
+}
+
+/// The part of the configured rate that is in force, and since when.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    part: f64,
+    since: Instant,
 }
 
 /// The turn would come after the deadline.
@@ -28,21 +58,24 @@ pub struct TooLate;
 impl Limiter {
     /// A full bucket of `burst` tokens, refilled at `rate`.
     pub fn new(rate: Rate, burst: NonZeroU32) -> Self {
-        let per_token = rate.per / rate.count.get();
-        let quota = Quota::with_period(per_token.max(Duration::from_nanos(1)))
-            .unwrap_or(Quota::per_second(rate.count))
-            .allow_burst(burst);
-        Self { bucket: RateLimiter::direct_with_clock(quota, TokioClock), gate: Semaphore::new(1) }
+        Self {
+            rate,
+            burst,
+            bucket: ArcSwap::from_pointee(bucket(rate, burst, 1.0)),
+            gate: Semaphore::new(1),
+            pace: Mutex::new(Pace { part: 1.0, since: Instant::now() }),
+        }
     }
 
-    /// Waits for one token, at most until `deadline`; says how long that took.
+    /// Waits for so many tokens, at most until `deadline`; says how long that took. More than the bucket holds are as many
+    /// as it holds.
     ///
     /// # Errors
-    /// [`TooLate`] as soon as it is clear that the token comes after the deadline.
-    pub async fn acquire(&self, deadline: Instant) -> Result<Duration, TooLate> {
+    /// [`TooLate`] as soon as it is clear that they come after the deadline.
+    pub async fn acquire(&self, tokens: u32, deadline: Instant) -> Result<Duration, TooLate> {
         let start = Instant::now();
         let Ok(Ok(_turn)) = timeout_at(deadline, self.gate.acquire()).await else { return Err(TooLate) };
-        while let Err(not_yet) = self.bucket.check() {
+        while let Some(not_yet) = self.ask(tokens) {
             let wait = not_yet.wait_time_from(TokioClock.now());
             if Instant::now() + wait > deadline {
                 return Err(TooLate);
@@ -51,6 +84,120 @@ impl Limiter {
         }
         Ok(start.elapsed())
     }
+
+    fn ask(&self, tokens: u32) -> Option<NotUntil<TokioInstant>> {
+        let tokens = NonZeroU32::new(tokens).unwrap_or(NonZeroU32::MIN).min(self.burst);
+        // The outer error is about more tokens than the bucket holds.
+        self.bucket.load().check_n(tokens).ok()?.err()
+    }
+
+    /// The API said 429: half the pace. `Some` is the new part of the configured rate.
+    pub fn slow_down(&self) -> Option<f64> {
+        let mut pace = self.pace();
+        let is_fresh = pace.part < 1.0 && pace.since.elapsed() < HALVE;
+        let part = (pace.part / 2.0).max(SLOWEST);
+        (!is_fresh && part < pace.part).then(|| self.set(&mut pace, part))
+    }
+
+    /// The API took a request: a quarter more, if it has not complained for a while. `Some` as in
+    /// [`Limiter::slow_down`].
+    pub fn recover(&self) -> Option<f64> {
+        let mut pace = self.pace();
+        let is_due = pace.part < 1.0 && pace.since.elapsed() >= RAISE;
+        is_due.then(|| (pace.part * 1.25).min(1.0)).map(|part| self.set(&mut pace, part))
+    }
+
+    fn set(&self, pace: &mut Pace, part: f64) -> f64 {
+        *pace = Pace { part, since: Instant::now() };
+        let empty = bucket(self.rate, self.burst, part);
+        let _ = empty.check_n(self.burst);
+        self.bucket.store(Arc::new(empty));
+        part
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A bucket for each name, of principals, say.
+pub struct KeyedLimiter<K: Hash + Eq + Clone> {
+    buckets: Buckets<K>,
+}
+
+impl<K: Hash + Eq + Clone> KeyedLimiter<K> {
+    /// Full buckets of a second's (minute's, hour's) tokens, refilled at `rate`.
+    pub fn new(rate: Rate) -> Self {
+        let quota = quota(rate, rate.count, 1.0);
+        Self { buckets: RateLimiter::hashmap_with_clock(quota, TokioClock) }
+    }
+
+    /// Waits for one token of this name, at most until `deadline`.
+    ///
+    /// # Errors
+    /// [`TooLate`] as soon as it is clear that it comes after the deadline.
+    pub async fn acquire(&self, name: &K, deadline: Instant) -> Result<(), TooLate> {
+        if self.buckets.len() > NAMES {
+            self.buckets.retain_recent();
+        }
+        while let Err(not_yet) = self.buckets.check_key(name) {
+            let wait = not_yet.wait_time_from(TokioClock.now());
+            if Instant::now() + wait > deadline {
+                return Err(TooLate);
+            }
+            sleep(wait).await;
+        }
+        Ok(())
+    }
+}
+
+/// The buckets of those whose mail it is: principals, domains of senders, client addresses.
+pub struct Shares {
+    principals: Option<KeyedLimiter<String>>,
+    sender_domains: Option<KeyedLimiter<String>>,
+    clients: Option<KeyedLimiter<IpAddr>>,
+}
+
+impl Shares {
+    /// From the rates of an account.
+    pub fn new(settings: &Provider) -> Self {
+        Self {
+            principals: settings.rate_per_principal.0.map(KeyedLimiter::new),
+            sender_domains: settings.rate_per_sender_domain.0.map(KeyedLimiter::new),
+            clients: settings.rate_per_client.0.map(KeyedLimiter::new),
+        }
+    }
+
+    /// Waits until everybody whose mail it is has a token, at most until `deadline`.
+    ///
+    /// # Errors
+    /// Whose share leaves no room before the deadline, in words.
+    pub async fn acquire(&self, transaction: &Transaction, deadline: Instant) -> Result<(), &'static str> {
+        let envelope = &transaction.envelope;
+        let domain = envelope.reverse_path.as_ref().map(|sender| sender.domain().to_owned());
+        let wait = async |name: Option<String>, limiter: &Option<KeyedLimiter<String>>| match (limiter, name) {
+            (Some(limiter), Some(name)) => limiter.acquire(&name, deadline).await,
+            _ => Ok(()),
+        };
+        wait(envelope.principal.clone(), &self.principals).await.map_err(|TooLate| "of this login")?;
+        wait(domain, &self.sender_domains).await.map_err(|TooLate| "of this sender's domain")?;
+        match (&self.clients, transaction.client) {
+            (Some(limiter), Some(client)) => {
+                limiter.acquire(&client, deadline).await.map_err(|TooLate| "of this client")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A bucket for a part of the rate. One that takes another's place begins empty, or each change would let a burst pass.
+fn bucket(rate: Rate, burst: NonZeroU32, part: f64) -> Tokens {
+    RateLimiter::direct_with_clock(quota(rate, burst, part), TokioClock)
+}
+
+fn quota(rate: Rate, burst: NonZeroU32, part: f64) -> Quota {
+    let per_token = (rate.per / rate.count.get()).div_f64(part).max(Duration::from_nanos(1));
+    Quota::with_period(per_token).unwrap_or(Quota::per_second(rate.count)).allow_burst(burst)
 }
 
 /// governor's clock over tokio's, so that tests can pause time.

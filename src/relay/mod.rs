@@ -186,8 +186,8 @@ impl Relay {
         deadline: Instant,
     ) -> Delivered {
         let mut whole = Delivered::default();
-        let (account, api_key) = (&self.account, transaction.api_key.as_ref());
-        let sending = batches.into_iter().map(|batch| account.deliver(message, batch, api_key, deadline));
+        let account = &self.account;
+        let sending = batches.into_iter().map(|batch| account.deliver(transaction, message, batch, deadline));
         let mut sending = futures_util::stream::iter(sending).buffer_unordered(FAN_OUT);
         while let Some(delivered) = sending.next().await {
             whole.verdicts.extend(delivered.verdicts);

@@ -51,7 +51,67 @@ async fn an_unavailable_api_is_tried_with_growing_pauses() {
     let script = Script::new([Answer::status(503), Answer::status(503), Answer::status(503)]);
     let start = Instant::now();
     assert!(submit(&relay(&config(&[]), &script), ANN).await.starts_with("250 "));
-    assert!((7.0..8.6).contains(&seconds(start)), "1 + 2 + 4 s and jitter, not {}", seconds(start));
+    let spent = seconds(start);
+    assert!((1.5..1.5 + 4.5 + 8.0).contains(&spent), "three pauses of at least half a second, not {spent}");
+}
+
+/// Each client's retries are a few; those of many clients at once are a share of their requests.
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_not_multiplied_by_the_clients() {
+    let script = Script::new(vec![Answer::status(429); 5000]);
+    let relay = relay(&config(&["providers.main.burst=5000", "providers.main.rate=5000/s"]), &script);
+    let clients: Vec<String> = (0..500).map(|n| format!("r{n}@example.net")).collect();
+    futures_util::future::join_all(clients.iter().map(|client| submit_to(&relay, client))).await;
+    assert!(script.requests() <= 500 + 100 + 500 / 5, "{} requests of 500 clients", script.requests());
+}
+
+/// The account halves its rate when the API complains, and takes it up again by and by.
+#[tokio::test(start_paused = true)]
+async fn the_rate_gives_way_to_429_and_recovers() {
+    let script = Script::new([Answer::status(429)]);
+    let relay = relay(&config(&["providers.main.burst=1", "providers.main.rate=10/s"]), &script);
+    submit(&relay, ANN).await;
+    let ten = async || {
+        let begun = Instant::now();
+        for _ in 0..10 {
+            assert!(submit(&relay, ANN).await.starts_with("250 "));
+        }
+        seconds(begun)
+    };
+    assert!((1.9..2.3).contains(&ten().await), "five a second");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    ten().await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    for _ in 0..6 {
+        ten().await;
+        tokio::time::advance(Duration::from_secs(10)).await;
+    }
+    assert!((0.8..1.1).contains(&ten().await), "ten a second");
+}
+
+/// Whoever has used up its own share waits; the others do not.
+#[tokio::test(start_paused = true)]
+async fn shares_are_apart() {
+    let script = Script::new([]);
+    let shares = ["providers.main.rate_per_principal=1/s", "providers.main.rate_per_sender_domain=1/m"];
+    let relay = relay(&config(&shares), &script);
+    let of = |principal: &str, sender: &str| {
+        let mut transaction = transaction(MAIL, ANN);
+        transaction.envelope.principal = Some(principal.to_owned());
+        transaction.envelope.reverse_path = Some(crate::world::address(sender));
+        let relay = Arc::clone(&relay);
+        async move {
+            let begun = Instant::now();
+            let settled = relay.submit(transaction).await;
+            settled.receipt.unwrap().written();
+            (settled.reply.to_string(), seconds(begun))
+        }
+    };
+    assert!(of("a", "x@one.example").await.1 < 0.1);
+    assert!(of("b", "x@two.example").await.1 < 0.1);
+    assert!((0.9..1.1).contains(&of("a", "x@three.example").await.1), "one a second");
+    let (reply, _) = of("c", "x@one.example").await;
+    assert!(reply.starts_with("451 4.4.5 ") && reply.contains("of this sender's domain"), "{reply}");
 }
 
 #[tokio::test(start_paused = true)]

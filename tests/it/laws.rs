@@ -12,7 +12,7 @@ use sidepost::outcome::{Cause, Kind, Outcome, TABLE, Verdict, settle};
 use sidepost::plan::{Terms, plan};
 use sidepost::provider::{Batch, Limits};
 use sidepost::relay::breaker::{Breaker, Pass};
-use sidepost::relay::retry::RetryPolicy;
+use sidepost::relay::retry::{Attempts, RetryBudget, RetryPolicy};
 
 fn an_address() -> impl Strategy<Value = Address> {
     // Few letters, so that recipients and header addresses meet; both cases, so that some only read alike.
@@ -138,6 +138,22 @@ proptest! {
         prop_assert!(String::from_utf8_lossy(&wire).contains(&id().to_string()), "the id is never cut off");
     }
 
+    /// An outage costs at most the supply and a fifth of the requests, whatever their order.
+    #[test]
+    fn retries_are_a_share_of_the_requests(tries in prop::collection::vec(any::<bool>(), 0..2000)) {
+        let mut budget = RetryBudget::default();
+        let (mut requests, mut retries) = (0, 0);
+        for is_retry in tries {
+            if is_retry {
+                retries += u32::from(budget.spend());
+            } else {
+                budget.earn();
+                requests += 1;
+            }
+            prop_assert!(retries <= 100 + requests / 5);
+        }
+    }
+
     #[test]
     fn the_sum_of_waits_never_passes_the_deadline(
         max_attempts in 1u32..12, timeout in 1u64..20_000, deadline in 1u64..60_000, chance in 0.0f64..1.0,
@@ -147,11 +163,12 @@ proptest! {
         let cause = Cause::new(TABLE[kind].kind, "").with_retry_after(asked.map(Duration::from_millis));
         let deadline = Duration::from_millis(deadline);
         let mut spent = Duration::from_millis(took.min(timeout));
-        for attempt in 1.. {
-            let Some(wait) = policy.next(attempt, &cause, deadline.saturating_sub(spent), chance) else { break };
-            spent += wait + policy.attempt_timeout;
-            prop_assert!(attempt < max_attempts);
+        let mut attempts = Attempts { made: 1, pause: Duration::ZERO };
+        while let Some(pause) = policy.next(attempts, &cause, deadline.saturating_sub(spent), chance) {
+            spent += pause + policy.attempt_timeout;
+            prop_assert!(attempts.made < max_attempts);
             prop_assert!(spent <= deadline);
+            attempts = Attempts { made: attempts.made + 1, pause };
         }
     }
 
