@@ -20,6 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::listen::{Listen, Place};
 use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
+use crate::plan::Policies;
 use crate::provider::{self, Payload, Request};
 use crate::relay::Relay;
 use crate::relay::account::Account;
@@ -204,8 +205,9 @@ fn build_relay(config: &Config, metrics: &Arc<Metrics>) -> Result<Relay, String>
     let transport: Arc<dyn Transport> = Arc::new(build_transport(settings)?);
     let account = Account::new(name, settings, &config.delivery, transport, Arc::clone(metrics));
     let sender = SenderPolicy::new(&config.sender.default)?;
+    let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(config.log.addresses);
-    Ok(Relay::new(Arc::new(account), sender, &config.delivery, journal, Arc::clone(metrics)))
+    Ok(Relay::new(Arc::new(account), policies, &config.delivery, journal, Arc::clone(metrics)))
 }
 
 /// Binds all listeners, or none.

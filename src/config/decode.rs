@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::layers::{DEFAULTS, Problem};
 use super::{Config, ProviderKind};
+use crate::controls::Policy;
 
 /// The defaults as a tree.
 pub fn defaults() -> Json {
@@ -153,4 +154,11 @@ pub fn default_account(kind: ProviderKind) -> super::Provider {
         settings.insert("kind".into(), kind.name().into());
     }
     serde_json::from_value(settings).expect("the compiled-in defaults are complete")
+}
+
+/// What headers may ask for when nothing else is said.
+#[allow(clippy::expect_used, clippy::missing_panics_doc)] // As above.
+pub fn default_controls() -> Policy {
+    let controls = defaults().get_mut("controls").map(Json::take).unwrap_or_default();
+    serde_json::from_value(controls).expect("the compiled-in defaults are complete")
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::controls::Policy;
 use crate::secret::Secret;
 use listen::Listen;
 use values::{Network, Rate, Size, duration};
@@ -28,6 +29,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// Who may send.
     pub sender: Sender,
+    /// What mail headers may ask for.
+    pub controls: Policy,
     /// Health, readiness, metrics.
     pub web: Web,
     /// What is logged, and how.

@@ -15,6 +15,7 @@ use super::limiter::Limiter;
 use super::retry::RetryPolicy;
 use crate::address::Address;
 use crate::config::{Ambiguous, Delivery, Fanout, Provider as Settings, Unsupported};
+use crate::controls::Controls;
 use crate::message::Message;
 use crate::metrics::{AccountLabel, Metrics, RequestLabel};
 use crate::outcome::{Cause, Kind, Outcome, Retry, Verdict};
@@ -114,14 +115,20 @@ impl Account {
         self.breaker().trouble(Instant::now().into_std(), self.start_by(deadline).into_std())
     }
 
-    /// Sends one batch and repeats what may be repeated; returns before `deadline`.
-    pub async fn deliver(&self, message: &Message, mut batch: Batch, deadline: Instant) -> Delivered {
+    /// Sends one batch as `controls` ask and repeats what may be repeated; returns before `deadline`.
+    pub async fn deliver(
+        &self,
+        message: &Message,
+        controls: &Controls,
+        mut batch: Batch,
+        deadline: Instant,
+    ) -> Delivered {
         let start_by = self.start_by(deadline);
         let mut delivered = Delivered { verdicts: Vec::with_capacity(batch.len()), attempts: 0, status: None };
         // A round in which the API only sorted recipients out is no failure, and each makes the batch smaller.
         let mut failures = 0;
         loop {
-            let outcomes = match self.attempt(message, &batch, start_by).await {
+            let outcomes = match self.attempt(message, controls, &batch, start_by).await {
                 Attempt::Made(status, outcomes) => {
                     delivered.attempts += 1;
                     delivered.status = status;
@@ -155,14 +162,14 @@ impl Account {
     }
 
     /// Its turn first, the request then: what waits holds no rendered copy of the mail.
-    async fn attempt(&self, message: &Message, batch: &Batch, start_by: Instant) -> Attempt {
+    async fn attempt(&self, message: &Message, controls: &Controls, batch: &Batch, start_by: Instant) -> Attempt {
         if let Err(cause) = self.wait_for_turn(start_by).await {
             return Attempt::Blocked(cause);
         }
         let Ok(Ok(_permit)) = timeout_at(start_by, self.in_flight.acquire()).await else {
             return Attempt::Blocked(Cause::new(Kind::Overloaded, "too many requests are under way (max_in_flight)"));
         };
-        let request = match self.provider.request(message, batch) {
+        let request = match self.provider.request(message, controls, batch) {
             Ok(request) => request,
             Err(cause) => return Attempt::Blocked(cause),
         };

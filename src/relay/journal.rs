@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use crate::address::Address;
 use crate::config::LogAddresses;
+use crate::controls::Ignored;
 use crate::envelope::Transaction;
 use crate::message::Loss;
 use crate::outcome::{Loudness, Outcome, Verdict};
@@ -30,6 +31,8 @@ pub struct Entry<'a> {
     pub attempts: u32,
     /// The last HTTP status.
     pub status: Option<u16>,
+    /// Control headers that were not obeyed.
+    pub ignored: &'a [Ignored],
     /// The reply after the dot.
     pub reply: &'a Reply,
     /// From the end of data to that reply.
@@ -49,6 +52,8 @@ impl Journal {
         let outcomes: Vec<String> = entry.verdicts.iter().map(|v| self.describe(v)).collect();
         let client = transaction.client.map(|ip| ip.to_string()).unwrap_or_default();
         let reply = self.hide_addresses(&entry.reply.to_string());
+        let ignored: Vec<String> = entry.ignored.iter().map(|one| format!("{} {}", one.header, one.why)).collect();
+        let ignored = (!ignored.is_empty()).then(|| ignored.join("; "));
         macro_rules! event {
             ($level:ident) => {
                 $level!(
@@ -60,6 +65,7 @@ impl Journal {
                     account = entry.account,
                     status = entry.status,
                     attempts = entry.attempts,
+                    controls_ignored = ignored,
                     bytes = transaction.data.len(),
                     ms = u64::try_from(entry.took.as_millis()).unwrap_or(u64::MAX),
                     reply,

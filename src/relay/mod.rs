@@ -20,10 +20,8 @@ use crate::envelope::{Envelope, Transaction};
 use crate::message::Message;
 use crate::metrics::{ClassLabel, Metrics, OutcomeLabel};
 use crate::outcome::{Cause, Kind, Outcome, Verdict, early_refusal, settle};
-use crate::plan::prepare;
-use crate::provider::Batch;
+use crate::plan::{Plan, Policies, prepare};
 use crate::reply::Reply;
-use crate::sender::SenderPolicy;
 use account::{Account, Delivered};
 use journal::{Entry, Journal};
 use ledger::{Ledger, Receipt};
@@ -34,7 +32,7 @@ const FAN_OUT: usize = 16;
 /// The relay: one account and the policies around it.
 pub struct Relay {
     account: Arc<Account>,
-    sender: SenderPolicy,
+    policies: Policies,
     deadline: Duration,
     partial_failure: PartialFailure,
     journal: Journal,
@@ -57,14 +55,14 @@ impl Relay {
     /// A relay that sends everything through one account.
     pub fn new(
         account: Arc<Account>,
-        sender: SenderPolicy,
+        policies: Policies,
         delivery: &Delivery,
         journal: Journal,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
         let ledger = Arc::default();
-        Self { account, sender, deadline, partial_failure, journal, ledger, metrics }
+        Self { account, policies, deadline, partial_failure, journal, ledger, metrics }
     }
 
     /// Asked at MAIL: the refusal, if no mail can be taken now (breaker open, hold-off past the deadline), so that the
@@ -99,11 +97,15 @@ impl Relay {
         let mut verdicts = self.ledger.recall(&transaction);
         let mut open = transaction.envelope.clone();
         open.recipients.retain(|recipient| verdicts.iter().all(|verdict| verdict.recipient != *recipient));
+        let mut ignored = Vec::new();
         let delivered = if open.recipients.is_empty() {
             Delivered::default()
         } else {
             match self.prepare(&transaction, &open) {
-                Ok((message, batches)) => self.deliver(&message, batches, begun + self.deadline).await,
+                Ok((message, mut plan)) => {
+                    ignored = std::mem::take(&mut plan.controls.ignored);
+                    self.deliver(&message, plan, begun + self.deadline).await
+                }
                 Err(cause) => all(&open, &Outcome::from_cause(cause)),
             }
         };
@@ -118,6 +120,7 @@ impl Relay {
             verdicts: &verdicts,
             attempts: delivered.attempts,
             status: delivered.status,
+            ignored: &ignored,
             reply: &reply,
             took: begun.elapsed(),
         });
@@ -133,21 +136,23 @@ impl Relay {
     }
 
     /// Everything before the first request: the message, and who gets it by which one.
-    fn prepare(&self, transaction: &Transaction, open: &Envelope) -> Result<(Message, Vec<Batch>), Cause> {
-        let (message, plan) =
-            prepare(transaction.data.clone(), open, &self.sender, self.account.terms(transaction.each))?;
+    fn prepare(&self, transaction: &Transaction, open: &Envelope) -> Result<(Message, Plan), Cause> {
+        let terms = self.account.terms(transaction.each);
+        let prepared = prepare(transaction.data.clone(), &transaction.envelope, open, &self.policies, terms);
+        let (message, plan) = prepared?;
         if !plan.losses.is_empty() {
             self.metrics.losses.inc_by(plan.losses.len() as u64);
             self.journal.losses(transaction, &plan.losses);
         }
-        Ok((message, plan.batches))
+        self.metrics.controls_ignored.inc_by(plan.controls.ignored.len() as u64);
+        Ok((message, plan))
     }
 
     /// All batches, a few at a time. After a refusal that concerns the account the breaker stops the rest.
-    async fn deliver(&self, message: &Message, batches: Vec<Batch>, deadline: Instant) -> Delivered {
+    async fn deliver(&self, message: &Message, plan: Plan, deadline: Instant) -> Delivered {
         let mut whole = Delivered::default();
-        let account = &self.account;
-        let sending = batches.into_iter().map(|batch| account.deliver(message, batch, deadline));
+        let (account, controls) = (&self.account, &plan.controls);
+        let sending = plan.batches.into_iter().map(|batch| account.deliver(message, controls, batch, deadline));
         let mut sending = futures_util::stream::iter(sending).buffer_unordered(FAN_OUT);
         while let Some(delivered) = sending.next().await {
             whole.verdicts.extend(delivered.verdicts);

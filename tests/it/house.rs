@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["address", "reply", "secret", "password", "files", "metrics", "mime"],
     &["message", "envelope"],
     &["outcome"],
-    &["sender"],
+    &["sender", "controls"],
     &["config"],
     &["provider"],
     &["plan"],
@@ -40,6 +40,7 @@ const DOORS: &[(&str, &[&str])] = &[
 /// Files that get time, randomness and octets as arguments.
 const PURE: &[&str] = &[
     "address.rs",
+    "controls",
     "envelope.rs",
     "message",
     "mime",

@@ -25,6 +25,7 @@ use serde_json::Value;
 use sidepost::config::LogAddresses;
 use sidepost::metrics::Metrics;
 use sidepost::outcome::TABLE;
+use sidepost::plan::Policies;
 use sidepost::provider::{Request, Response};
 use sidepost::relay::Relay;
 use sidepost::relay::account::Account;
@@ -88,8 +89,9 @@ impl Story {
         let account =
             Account::new("main", &config.providers["main"], &config.delivery, transport, Arc::clone(&metrics));
         let sender = SenderPolicy::new(&config.sender.default).unwrap();
+    let policies = Policies { sender, controls: config.controls.clone() };
         let journal = Journal::new(LogAddresses::Full);
-        let relay = Relay::new(Arc::new(account), sender, &config.delivery, journal, Arc::clone(&metrics));
+        let relay = Relay::new(Arc::new(account), policies, &config.delivery, journal, Arc::clone(&metrics));
         let mut server = Server::new(&config.smtp, &config.delivery, Arc::new(relay), metrics);
         for flag in flags {
             server = match flag {

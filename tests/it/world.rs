@@ -13,6 +13,7 @@ use sidepost::config::{Config, LogAddresses};
 use sidepost::envelope::{Envelope, Transaction, TransactionId};
 use sidepost::metrics::Metrics;
 use sidepost::outcome::Kind;
+use sidepost::plan::Policies;
 use sidepost::provider::{Request, Response};
 use sidepost::relay::Relay;
 use sidepost::relay::account::Account;
@@ -115,7 +116,8 @@ pub fn relay(config: &Config, script: &Arc<Script>) -> Arc<Relay> {
     let transport: Arc<dyn Transport> = script.clone();
     let account = Account::new("main", &config.providers["main"], &config.delivery, transport, Arc::clone(&metrics));
     let sender = SenderPolicy::new(&config.sender.default).unwrap();
-    Arc::new(Relay::new(Arc::new(account), sender, &config.delivery, Journal::new(LogAddresses::Full), metrics))
+    let policies = Policies { sender, controls: config.controls.clone() };
+    Arc::new(Relay::new(Arc::new(account), policies, &config.delivery, Journal::new(LogAddresses::Full), metrics))
 }
 
 pub fn address(text: &str) -> Address {
