@@ -65,7 +65,8 @@ fn markdown() -> String {
     for control in Control::ALL {
         let off = if policy.allows(*control) { "" } else { " (off)" };
         let [own, others] = headers_of(*control);
-        let fields = fields(*control).iter().map(|(vendors, field)| format!("`{field}` ({vendors})")).collect::<Vec<_>>();
+        let fields =
+            fields(*control).iter().map(|(vendors, field)| format!("`{field}` ({vendors})")).collect::<Vec<_>>();
         out.push_str(&format!(
             "| {}{off}: {} | {} | {} | {} |\n",
             control.name(),

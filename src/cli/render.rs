@@ -55,7 +55,9 @@ struct Allowed(Vec<Control>);
 fn allowed(text: &str) -> Result<Allowed, String> {
     match text {
         "all" => Ok(Allowed(Control::ALL.to_vec())),
-        names => names.split(',').filter(|name| !name.is_empty()).map(str::parse).collect::<Result<_, _>>().map(Allowed),
+        names => {
+            names.split(',').filter(|name| !name.is_empty()).map(str::parse).collect::<Result<_, _>>().map(Allowed)
+        }
     }
 }
 

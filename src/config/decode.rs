@@ -113,8 +113,9 @@ fn explain(path: &str, error: &serde_json::Error, default: Option<&Json>) -> Str
         return "an account is a section: [providers.NAME] with kind and api_key_file".to_owned();
     }
     match default {
-        Some(default) => format!("{error}; the default is {default}"),
-        None => error.to_string(),
+        // The error lists all names; one of the default's says nothing.
+        Some(default) if !path.starts_with("controls.allow") => format!("{error}; the default is {default}"),
+        _ => error.to_string(),
     }
 }
 

@@ -81,7 +81,8 @@ impl Reading<'_> {
         }
         let blank = |body: &Option<String>| body.as_ref().is_none_or(|text| text.trim().is_empty());
         if let Some(header) = self.template.as_ref().filter(|_| blank(&message.text) && blank(&message.html)) {
-            let why = if has_field { "controls.allow lacks it".to_owned() } else { format!("{} has none", self.vendor) };
+            let why =
+                if has_field { "controls.allow lacks it".to_owned() } else { format!("{} has none", self.vendor) };
             let detail = format!("{header} asks for a template, and the mail has no body of its own; {why}");
             return Err(Cause::new(Kind::Unsupported, detail));
         }

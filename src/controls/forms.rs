@@ -48,13 +48,16 @@ pub(super) fn read(row: &Row, name: &str, value: &Value, root: &Value) -> Result
 pub(super) fn addresses(value: &Value) -> Vec<Option<Address>> {
     match value {
         Value::Array(list) => list.iter().flat_map(addresses).collect(),
+        // A filter of X-SMTPAPI that is switched off.
+        filter if enabled(filter) == Ok(false) => Vec::new(),
         Value::Object(members) => {
             let nested = ["email", "address", "settings"].iter().filter_map(|name| members.get(*name));
             nested.flat_map(addresses).collect()
         }
         Value::String(text) if text.trim().is_empty() => Vec::new(),
         Value::String(text) => {
-            let address = text.rsplit_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(text.as_str(), |a| a.0);
+            let address =
+                text.rsplit_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(text.as_str(), |a| a.0);
             vec![Address::parse(address.trim()).ok()]
         }
         _ => vec![None],

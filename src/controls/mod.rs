@@ -80,7 +80,7 @@ impl FromStr for Control {
         let best = known().max_by(|a, b| near(a).total_cmp(&near(b))).filter(|best| near(best) > 0.7);
         let hint = best.map(|best| format!("; did you mean {:?}?", best.name())).unwrap_or_default();
         let names: Vec<&str> = known().map(Self::name).collect();
-        Err(format!("{text:?} is no control{hint} There are {}", names.join(", ")))
+        Err(format!("{text:?} is no control{hint} (there are {})", names.join(", ")))
     }
 }
 
@@ -139,8 +139,7 @@ pub struct Capacity {
 
 impl Capacity {
     /// An API without a field for any control.
-    pub const NONE: Self =
-        Self { fields: &[], family: None, tags: 0, tag_chars: 0, metadata: 0, template_prefix: "" };
+    pub const NONE: Self = Self { fields: &[], family: None, tags: 0, tag_chars: 0, metadata: 0, template_prefix: "" };
 
     /// The API's field for a control.
     pub fn field(&self, control: Control) -> Option<&'static str> {

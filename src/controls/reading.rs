@@ -32,12 +32,7 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(
-        policy: &'a Policy,
-        vendor: &'a str,
-        capacity: &'a Capacity,
-        recipients: &'a [Address],
-    ) -> Self {
+    pub(super) fn new(policy: &'a Policy, vendor: &'a str, capacity: &'a Capacity, recipients: &'a [Address]) -> Self {
         Self { policy, vendor, capacity, recipients, wishes: Vec::new(), template: None, ignored: Vec::new() }
     }
 
@@ -73,8 +68,7 @@ impl<'a> Reading<'a> {
 
     /// One value under all its rows: one, or those of the members of its JSON.
     fn read_value(&mut self, name: &str, value: &str, rows: &[(usize, &'static Row)]) -> Result<(), Cause> {
-        let forbidden =
-            |row: &Row| matches!(row.meaning, Meaning::Sets(control) if !self.policy.allows(control));
+        let forbidden = |row: &Row| matches!(row.meaning, Meaning::Sets(control) if !self.policy.allows(control));
         if let [(_, row)] = rows
             && row.is_json()
             && forbidden(row)
@@ -142,7 +136,8 @@ impl<'a> Reading<'a> {
         if strangers == 0 {
             return Ok(());
         }
-        let why = format!("names {strangers} recipients that RCPT TO does not, and only RCPT TO decides who gets mail");
+        let why =
+            format!("names recipients ({strangers}) that RCPT TO does not, and only RCPT TO decides who gets mail");
         match self.policy.recipients {
             Stance::Refuse => Err(Cause::new(Kind::BadContent, format!("{header} {why}"))),
             Stance::Ignore => {
@@ -248,8 +243,9 @@ const MAX_NAME: usize = 100;
 fn own_mistake(name: &str) -> String {
     let own = TABLE.iter().filter(|row| row.family == Family::Sidepost && row.form != Form::Opaque);
     let near = |row: &&Row| strsim::jaro_winkler(&row.header.to_ascii_lowercase(), &name.to_ascii_lowercase());
-    let best = own.max_by(|a, b| near(a).total_cmp(&near(b)));
-    format!("is no header of sidepost's; did you mean {}?", best.map_or("", |row| row.header))
+    let best = own.max_by(|a, b| near(a).total_cmp(&near(b))).filter(|row| near(row) > 0.95);
+    let hint = best.map(|row| format!("; did you mean {}?", row.header)).unwrap_or_default();
+    format!("is no header of sidepost's{hint}")
 }
 
 /// The members of the JSON that no row is about; of those that hold members with rows, the members.

@@ -89,7 +89,7 @@ impl Story {
         let account =
             Account::new("main", &config.providers["main"], &config.delivery, transport, Arc::clone(&metrics));
         let sender = SenderPolicy::new(&config.sender.default).unwrap();
-    let policies = Policies { sender, controls: config.controls.clone() };
+        let policies = Policies { sender, controls: config.controls.clone() };
         let journal = Journal::new(LogAddresses::Full);
         let relay = Relay::new(Arc::new(account), policies, &config.delivery, journal, Arc::clone(&metrics));
         let mut server = Server::new(&config.smtp, &config.delivery, Arc::new(relay), metrics);
