@@ -59,6 +59,7 @@ controls! {
 
 impl Control {
     /// The one whose permission this needs: data without its template is nothing.
+    #[must_use]
     pub fn permission(self) -> Self {
         if self == Self::TemplateData { Self::Template } else { self }
     }

@@ -15,7 +15,7 @@ use sidepost::envelope::Envelope;
 use sidepost::message::{Message, unix_seconds};
 use sidepost::outcome::{Cause, Kind};
 use sidepost::plan::{Plan, Policies, Terms, prepare};
-use sidepost::provider::{self, Request};
+use sidepost::provider::{self, Batch, Request};
 use sidepost::sender::SenderPolicy;
 
 fn everything() -> Policy {
@@ -172,7 +172,8 @@ fn what_has_no_field_is_ignored_or_refused() {
     let what = "X-PM-Message-Stream asks for stream, and ScaiSend has no field for it";
     assert_eq!(detail(headers, &strict), (Kind::Unsupported, what.to_owned()));
     assert_eq!(detail("X-Mailgun-Dkim: no", &strict).0, Kind::Unsupported);
-    let many = "X-Sidepost-Tag: a\n".repeat(1) + &(0..11).map(|n| format!("X-Sidepost-Tag: {n}\n")).collect::<String>();
+    let many: Vec<String> = (0..12).map(|n| format!("X-Sidepost-Tag: {n}")).collect();
+    let many = many.join("\n");
     assert_eq!(
         detail(&many, &strict),
         (Kind::Unsupported, "X-Sidepost-Tag has 2 tags more than the 10 that ScaiSend takes".to_owned())
@@ -211,7 +212,7 @@ fn recipients_of_a_header_are_compared_with_the_whole_envelope() {
     let policies = Policies { sender: SenderPolicy::default(), controls: everything() };
     let raw = mail("X-SMTPAPI: {\"to\": [\"ann@example.net\", \"bob@example.net\"]}");
     let (_, plan) = prepare(raw.clone(), &whole, &open, &policies, terms).unwrap();
-    let sent: Vec<String> = plan.batches.iter().flat_map(|b| b.recipients()).map(ToString::to_string).collect();
+    let sent: Vec<String> = plan.batches.iter().flat_map(Batch::recipients).map(ToString::to_string).collect();
     assert_eq!(sent, ["bob@example.net"]);
     let refused = prepare(raw.clone(), &open, &open, &policies, terms).unwrap_err();
     assert_eq!(refused.kind, Kind::BadContent);
@@ -283,8 +284,8 @@ proptest! {
         let policy = Policy { invalid: stance, unsupported: stance, recipients: stance, ..everything() };
         let recipients = envelope(&["ann@example.net", "bob@example.net"]);
         let plain = ask(mail("X-Plain: 1"), &recipients, kind, &policy).unwrap().1;
-        if let Ok((plan, requests)) = ask(mail(&headers.concat()), &recipients, kind, &policy) {
-            let sent: Vec<&Address> = plan.batches.iter().flat_map(|batch| batch.recipients()).collect();
+        if let Ok((plan, requests)) = ask(mail(&format!("{}X-Plain: 1", headers.concat())), &recipients, kind, &policy) {
+            let sent: Vec<&Address> = plan.batches.iter().flat_map(Batch::recipients).collect();
             prop_assert_eq!(sent.len(), 2);
             prop_assert!(sent.iter().all(|address| recipients.recipients.contains(address)));
             prop_assert_eq!(requests.len(), plain.len());
@@ -293,11 +294,8 @@ proptest! {
                 prop_assert_eq!(&request.method, &plain.method);
                 prop_assert_eq!(&request.headers, &plain.headers);
                 let (body, plain) = (body(request), body(plain));
-                for place in ["/from", "/reply_to", "/headers", "/to"] {
-                    let found = body.pointer(place).filter(|v| *place != *"/headers" || v.as_object().is_some());
-                    if place != "/headers" {
-                        prop_assert_eq!(found, plain.pointer(place));
-                    }
+                for field in ["from", "reply_to", "headers", "to"] {
+                    prop_assert_eq!(body.get(field), plain.get(field));
                 }
                 let addresses = |body: &Value| -> Vec<Value> {
                     let groups = body["personalizations"].as_array().cloned().unwrap_or_default();
