@@ -30,7 +30,10 @@ pub(super) fn read(row: &Row, name: &str, value: &Value, root: &Value) -> Result
         Form::Strings => Setting::Map(strings(object(value)?)),
         Form::Object => Setting::Map(for_everybody(object(value)?)?.clone()),
         Form::Switch => Setting::Switch(switch(value)?),
-        Form::Listed(word) => Setting::Switch(text(value)?.split(',').any(|item| item.trim().starts_with(word))),
+        Form::Listed(word) => {
+            let list = text(value)?.to_ascii_lowercase();
+            Setting::Switch(list.split(',').any(|item| item.trim().starts_with(word)))
+        }
         Form::Filter => Setting::Switch(enabled(value)?),
         Form::TemplateFilter if !enabled(value)? => return Ok(None),
         Form::TemplateFilter => {

@@ -231,6 +231,12 @@ impl Controls {
         Ok(controls)
     }
 
+    /// The controls that are obeyed. A sandbox that is switched off is none.
+    pub fn obeyed(&self) -> impl Iterator<Item = Control> {
+        let off = |control| control == Control::Sandbox && self.switch(control) == Some(false);
+        self.settings.keys().copied().filter(move |control| !off(*control))
+    }
+
     /// A control that is a text.
     pub fn text(&self, control: Control) -> Option<&str> {
         match self.settings.get(&control)? {

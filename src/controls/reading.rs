@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::table::{Family, Form, Meaning, Repeat, Row, TABLE, rows};
 use super::{Capacity, Control, Ignored, Policy, Setting, Stance, forms};
 use crate::address::Address;
+use crate::message::one_line;
 use crate::outcome::{Cause, Kind};
 
 /// What one header, or one member of it, asks for.
@@ -150,7 +151,8 @@ impl<'a> Reading<'a> {
     pub(super) fn ignore(&mut self, header: &str, why: impl Into<String>) {
         // A mail may have a thousand such headers, and a log line is for reading.
         if self.ignored.len() < MAX_IGNORED {
-            let header: String = header.chars().take(MAX_NAME).collect();
+            // The name of a member is whatever the mail's JSON says.
+            let header = one_line(&header.chars().take(MAX_NAME).collect::<String>());
             self.ignored.push(Ignored { header, why: why.into() });
         }
     }
@@ -199,7 +201,7 @@ impl Wish {
         Self { control, setting, ..self }
     }
 
-    /// Takes another wish for the same control in, as far as it does not contradict. False: it has no say.
+    /// Takes another wish for the same control in, as far as it does not contradict. False: it loses something by that.
     ///
     /// Metadata of all families is merged: a name that one of them gives is none of the other's business. Tags and
     /// template data are of one family, or a program that says the same thing to two vendors would say it twice.
@@ -207,23 +209,8 @@ impl Wish {
         let same_family = self.family == other.family;
         match (&mut self.setting, &other.setting) {
             (Setting::Map(mine), Setting::Map(theirs)) if same_family || self.control == Control::Metadata => {
-                // Header names have no case, so names that come from them have none either.
-                let fold = |name: &str| {
-                    if self.control == Control::Metadata { name.to_ascii_lowercase() } else { name.to_owned() }
-                };
-                let known: BTreeMap<String, String> = mine.keys().map(|name| (fold(name), name.clone())).collect();
-                for (name, value) in theirs {
-                    match known.get(&fold(name)) {
-                        // Of one header the later value wins, of several rows or families the first.
-                        Some(known) if same_family && self.row == other.row => {
-                            mine.remove(known);
-                        }
-                        Some(_) => continue,
-                        None => {}
-                    }
-                    mine.insert(name.clone(), value.clone());
-                }
-                true
+                // Of one header the later value wins, of several rows or families the first.
+                merge_maps(mine, theirs, self.control, same_family && self.row == other.row)
             }
             (Setting::Texts(mine), Setting::Texts(theirs)) if same_family => {
                 mine.extend(theirs.iter().cloned());
@@ -232,6 +219,28 @@ impl Wish {
             (mine, theirs) => mine == theirs,
         }
     }
+}
+
+/// Enters names and values; false if one of them meets another value under its name and does not replace it.
+fn merge_maps(mine: &mut Map<String, Value>, theirs: &Map<String, Value>, control: Control, replace: bool) -> bool {
+    // Header names have no case, so names that come from them have none either.
+    let fold = |name: &str| if control == Control::Metadata { name.to_ascii_lowercase() } else { name.to_owned() };
+    let known: BTreeMap<String, String> = mine.keys().map(|name| (fold(name), name.clone())).collect();
+    let mut all = true;
+    for (name, value) in theirs {
+        match known.get(&fold(name)) {
+            Some(known) if replace => {
+                mine.remove(known);
+            }
+            Some(known) => {
+                all &= mine.get(known) == Some(value);
+                continue;
+            }
+            None => {}
+        }
+        mine.insert(name.clone(), value.clone());
+    }
+    all
 }
 
 const NOT_ALLOWED: &str = "is not in controls.allow";

@@ -16,11 +16,13 @@ use tokio::time::Instant;
 
 use crate::address::Address;
 use crate::config::{Delivery, PartialFailure};
+use crate::controls::Controls;
 use crate::envelope::{Envelope, Transaction};
 use crate::message::Message;
 use crate::metrics::{ClassLabel, Metrics, OutcomeLabel};
 use crate::outcome::{Cause, Kind, Outcome, Verdict, early_refusal, settle};
 use crate::plan::{Plan, Policies, prepare};
+use crate::provider::Batch;
 use crate::reply::Reply;
 use account::{Account, Delivered};
 use journal::{Entry, Journal};
@@ -97,14 +99,14 @@ impl Relay {
         let mut verdicts = self.ledger.recall(&transaction);
         let mut open = transaction.envelope.clone();
         open.recipients.retain(|recipient| verdicts.iter().all(|verdict| verdict.recipient != *recipient));
-        let mut ignored = Vec::new();
+        let mut controls = Controls::default();
         let delivered = if open.recipients.is_empty() {
             Delivered::default()
         } else {
             match self.prepare(&transaction, &open) {
-                Ok((message, mut plan)) => {
-                    ignored = std::mem::take(&mut plan.controls.ignored);
-                    self.deliver(&message, plan, begun + self.deadline).await
+                Ok((message, plan)) => {
+                    controls = plan.controls;
+                    self.deliver(&message, &controls, plan.batches, begun + self.deadline).await
                 }
                 Err(cause) => all(&open, &Outcome::from_cause(cause)),
             }
@@ -120,7 +122,7 @@ impl Relay {
             verdicts: &verdicts,
             attempts: delivered.attempts,
             status: delivered.status,
-            ignored: &ignored,
+            controls: &controls,
             reply: &reply,
             took: begun.elapsed(),
         });
@@ -149,10 +151,16 @@ impl Relay {
     }
 
     /// All batches, a few at a time. After a refusal that concerns the account the breaker stops the rest.
-    async fn deliver(&self, message: &Message, plan: Plan, deadline: Instant) -> Delivered {
+    async fn deliver(
+        &self,
+        message: &Message,
+        controls: &Controls,
+        batches: Vec<Batch>,
+        deadline: Instant,
+    ) -> Delivered {
         let mut whole = Delivered::default();
-        let (account, controls) = (&self.account, &plan.controls);
-        let sending = plan.batches.into_iter().map(|batch| account.deliver(message, controls, batch, deadline));
+        let account = &self.account;
+        let sending = batches.into_iter().map(|batch| account.deliver(message, controls, batch, deadline));
         let mut sending = futures_util::stream::iter(sending).buffer_unordered(FAN_OUT);
         while let Some(delivered) = sending.next().await {
             whole.verdicts.extend(delivered.verdicts);

@@ -32,6 +32,7 @@ fn the_sandbox_gets_the_fields_and_the_log_names_the_rest() {
     let log = relay.rest_of_log();
     let event = log.lines().find(|line| line.contains("controls_ignored")).unwrap_or_else(|| panic!("{log}"));
     let event: Value = serde_json::from_str(event).unwrap();
+    assert_eq!(event["controls"], "tag, metadata, sandbox");
     assert_eq!(
         event["controls_ignored"],
         "X-SMTPAPI send_at is not in controls.allow; X-PM-Message-Stream is not in controls.allow"
