@@ -86,10 +86,36 @@ impl Reading<'_> {
             let detail = format!("{header} asks for a template, and the mail has no body of its own; {why}");
             return Err(Cause::new(Kind::Unsupported, detail));
         }
+        if let Some(header) = self.named_by_a_mark(message) {
+            let what = "has data for marks in the mail's own text, and nobody would fill them in";
+            return Err(Cause::new(Kind::Unsupported, format!("{header} {what}")));
+        }
         if let Some(data) = chosen.remove(&Control::TemplateData) {
             self.ignore(&data.header, "has data for a template, and none is used");
         }
         Ok(())
+    }
+
+    /// The header whose data a mark in subject or body asks for: other vendors fill in a mail's own text as well, in
+    /// marks like `*|NAME|*` (Mandrill), `{{var:name}}` (Mailjet), `{{params.NAME}}` (Brevo) and `{{name}}`.
+    fn named_by_a_mark(&self, message: &Message) -> Option<&String> {
+        let texts = [&message.subject, &message.text, &message.html];
+        let marks = texts.into_iter().flatten().flat_map(|text| {
+            ["*|", "{{"]
+                .into_iter()
+                .flat_map(move |open| text.match_indices(open).filter_map(|(at, _)| text.get(at + 2..)))
+        });
+        let name = |mark: &str| {
+            let mark = mark.trim_start_matches(['{', ' ']);
+            let mark = mark.strip_prefix("var:").or_else(|| mark.strip_prefix("params.")).unwrap_or(mark);
+            let name: String =
+                mark.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '-')).take(100).collect();
+            name.to_ascii_lowercase()
+        };
+        if self.data.is_empty() {
+            return None;
+        }
+        marks.map(name).find_map(|name| self.data.get(&name))
     }
 
     /// A template of the kind that the APIs have today takes data by name; marks in the mail's own text have a field of

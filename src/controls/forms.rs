@@ -16,9 +16,16 @@ const MAX_TOKEN: usize = 256;
 const MAX_SECTIONS: usize = 100;
 const MAX_EXPANDED: usize = 1 << 20;
 
-/// What `row` reads out of a value; `root` is the whole JSON of the header, `name` the header as the mail writes it.
+/// What `row` reads out of a value; `root` is the whole JSON of the header, `name` the header as the mail writes it,
+/// `everybody` the envelope's recipients.
 /// Nothing: there is nothing asked for. The error says what is wrong with it, without its content.
-pub(super) fn read(row: &Row, name: &str, value: &Value, root: &Value) -> Result<Option<Setting>, &'static str> {
+pub(super) fn read(
+    row: &Row,
+    name: &str,
+    value: &Value,
+    root: &Value,
+    everybody: &[Address],
+) -> Result<Option<Setting>, &'static str> {
     let setting = match row.form {
         Form::Text => Setting::Text(text(value)?),
         Form::BeforeBar => Setting::Text(one_line(text(value)?.split('|').next().unwrap_or_default())),
@@ -27,8 +34,8 @@ pub(super) fn read(row: &Row, name: &str, value: &Value, root: &Value) -> Result
         Form::List => Setting::Texts(text(value)?.split(',').map(one_line).collect()),
         Form::Entry => Setting::Map(Map::from_iter([(one_line(row.entry(name)), text(value)?.into())])),
         Form::Pairs => Setting::Map(pairs(&text(value)?)?),
-        Form::Strings => Setting::Map(strings(object(value)?)),
-        Form::Object => Setting::Map(for_everybody(object(value)?)?.clone()),
+        Form::Strings => Setting::Map(strings(&for_everybody(object(value)?, everybody)?)),
+        Form::Object => Setting::Map(for_everybody(object(value)?, everybody)?),
         Form::Switch => Setting::Switch(switch(value)?),
         Form::Listed(word) => {
             let list = text(value)?.to_ascii_lowercase();
@@ -41,7 +48,8 @@ pub(super) fn read(row: &Row, name: &str, value: &Value, root: &Value) -> Result
         }
         Form::Time => Setting::Number(time(value)?),
         Form::Number => Setting::Number(number(value)?),
-        Form::Substitutions => Setting::Map(substitutions(object(value)?, root.get("section"))?),
+        Form::Substitutions => Setting::Map(substitutions(object(value)?, root, everybody)?),
+        Form::ByRecipient => Setting::Map(by_recipient(object(value)?, everybody)?),
         Form::Opaque => return Ok(None),
     };
     Ok(Some(setting).filter(|setting| !setting.is_empty()))
@@ -105,9 +113,14 @@ fn strings(object: &Map<String, Value>) -> Map<String, Value> {
     object.iter().map(entry).filter(|(name, _)| !name.is_empty()).collect()
 }
 
-/// Mandrill's variables of one recipient: there is one set for all here.
-fn for_everybody(object: &Map<String, Value>) -> Result<&Map<String, Value>, &'static str> {
-    if object.contains_key("_rcpt") { Err("has values for one recipient only (_rcpt)") } else { Ok(object) }
+/// Mandrill can name the recipient that the values are for. Here they are for all of a mail.
+fn for_everybody(object: &Map<String, Value>, everybody: &[Address]) -> Result<Map<String, Value>, &'static str> {
+    let mut values = object.clone();
+    match (values.remove("_rcpt"), everybody) {
+        (None, _) => Ok(values),
+        (Some(Value::String(one)), [only]) if only.as_str().eq_ignore_ascii_case(one.trim()) => Ok(values),
+        _ => Err("has values for one recipient (_rcpt) of several"),
+    }
 }
 
 fn pairs(text: &str) -> Result<Map<String, Value>, &'static str> {
@@ -150,33 +163,55 @@ fn time(value: &Value) -> Result<u64, &'static str> {
 }
 
 /// `sub` maps a mark in the text to a value for each recipient of `to`; a value may name a `section`, which stands for
-/// a longer text. Where the values are not all the same, the list stays: no field fits it.
-fn substitutions(sub: &Map<String, Value>, sections: Option<&Value>) -> Result<Map<String, Value>, &'static str> {
+/// a longer text.
+fn substitutions(
+    sub: &Map<String, Value>,
+    root: &Value,
+    everybody: &[Address],
+) -> Result<Map<String, Value>, &'static str> {
     let none = Map::new();
-    let sections = sections.and_then(Value::as_object).unwrap_or(&none);
+    let sections = root.get("section").and_then(Value::as_object).unwrap_or(&none);
     if sections.len() > MAX_SECTIONS {
         return Err("has more than 100 sections");
     }
+    let places = places(root.get("to"), everybody);
     let (mut all, mut octets) = (Map::new(), 0);
     for (mark, values) in sub {
         let one = std::slice::from_ref(values);
+        let values = values.as_array().map_or(one, Vec::as_slice);
         let mut expanded = Vec::new();
-        for value in values.as_array().map_or(one, Vec::as_slice) {
-            expanded.push(expand(value, sections)?);
-            octets += expanded.last().map_or(0, String::len);
+        for value in places.iter().map(|place| values.get((*place)?)) {
+            let value = value.map(|value| expand(value, sections)).transpose()?;
+            octets += value.as_ref().map_or(0, String::len);
             if octets > MAX_EXPANDED {
                 return Err("grows beyond 1 MiB by its sections");
             }
+            expanded.push(value);
         }
-        expanded.dedup();
-        let value = match expanded.as_slice() {
-            [] => continue,
-            [one] => Value::from(one.as_str()),
-            several => several.into(),
-        };
-        all.insert(mark.clone(), value);
+        if !values.is_empty() {
+            all.insert(mark.clone(), for_all(expanded));
+        }
     }
     Ok(all)
+}
+
+/// Where in lists that run parallel to `to` each recipient of the envelope is. Without `to`, RCPT is the list.
+fn places(to: Option<&Value>, everybody: &[Address]) -> Vec<Option<usize>> {
+    let listed = to.map(addresses).unwrap_or_default();
+    if listed.is_empty() {
+        return (0..everybody.len()).map(Some).collect();
+    }
+    let place = |recipient: &Address| listed.iter().position(|a| a.as_ref().is_some_and(|a| a.reads_like(recipient)));
+    everybody.iter().map(place).collect()
+}
+
+/// The one value that all recipients have. Where they differ, or one has none, a list: no field fits it, and nobody may
+/// read what is meant for another.
+fn for_all(values: Vec<Option<String>>) -> Value {
+    match values.split_first() {
+        Some((Some(first), rest)) if rest.iter().all(|value| value.as_ref() == Some(first)) => first.as_str().into(),
+        _ => values.into_iter().flatten().collect(),
+    }
 }
 
 /// A substitution's text with the sections that it names in their places.
@@ -192,4 +227,23 @@ fn expand(value: &Value, sections: &Map<String, Value>) -> Result<String, &'stat
         }
     }
     Ok(text)
+}
+
+/// Variables of each recipient as substitutions; those of others than the envelope's are nobody's here.
+fn by_recipient(variables: &Map<String, Value>, everybody: &[Address]) -> Result<Map<String, Value>, &'static str> {
+    let none = Map::new();
+    let of = |recipient: &Address| {
+        let own = variables.iter().find(|(address, _)| address.eq_ignore_ascii_case(recipient.as_str()));
+        own.map_or(Ok(&none), |(_, own)| object(own))
+    };
+    let each = everybody.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+    let mut all = Map::new();
+    for name in each.iter().flat_map(|own| own.keys()) {
+        let mark = format!("%recipient.{name}%");
+        if !all.contains_key(&mark) {
+            let values = each.iter().map(|own| own.get(name).map(|value| expand(value, &none)).transpose());
+            all.insert(mark, for_all(values.collect::<Result<_, _>>()?));
+        }
+    }
+    Ok(all)
 }

@@ -29,12 +29,23 @@ pub(super) struct Reading<'a> {
     wishes: Vec<Wish>,
     /// The header that asks for a template, allowed or not.
     pub(super) template: Option<String>,
+    /// The names of template data in lower case, and the headers that they are from, allowed or not.
+    pub(super) data: BTreeMap<String, String>,
     pub(super) ignored: Vec<Ignored>,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(policy: &'a Policy, vendor: &'a str, capacity: &'a Capacity, recipients: &'a [Address]) -> Self {
-        Self { policy, vendor, capacity, recipients, wishes: Vec::new(), template: None, ignored: Vec::new() }
+        Self {
+            policy,
+            vendor,
+            capacity,
+            recipients,
+            wishes: Vec::new(),
+            template: None,
+            data: BTreeMap::new(),
+            ignored: Vec::new(),
+        }
     }
 
     /// Reads all control headers, each name once with all its values.
@@ -69,17 +80,16 @@ impl<'a> Reading<'a> {
 
     /// One value under all its rows: one, or those of the members of its JSON.
     fn read_value(&mut self, name: &str, value: &str, rows: &[(usize, &'static Row)]) -> Result<(), Cause> {
-        let forbidden = |row: &Row| matches!(row.meaning, Meaning::Sets(control) if !self.policy.allows(control));
-        if let [(_, row)] = rows
-            && row.is_json()
-            && forbidden(row)
-        {
-            self.ignore(name, NOT_ALLOWED);
-            return Ok(());
-        }
         let json = rows.iter().any(|(_, row)| row.is_json());
         let root = if json { serde_json::from_str(value) } else { Ok(Value::from(value)) };
         let Ok(root) = root else {
+            // What is not allowed need not be right.
+            if let [(_, Row { meaning: Meaning::Sets(control), .. })] = rows
+                && !self.policy.allows(*control)
+            {
+                self.ignore(name, NOT_ALLOWED);
+                return Ok(());
+            }
             return self.invalid(name, "is not valid JSON");
         };
         let by_member = rows.iter().any(|(_, row)| !row.member.is_empty());
@@ -102,7 +112,9 @@ impl<'a> Reading<'a> {
             Meaning::Unknown if row.family == Family::Sidepost => self.invalid(&header, &own_mistake(name)),
             Meaning::Unknown => self.unsupported(&header, NOT_KNOWN),
             Meaning::Recipients => self.compare_recipients(&header, value),
-            Meaning::Sets(control) => self.wish(control, header, forms::read(row, name, value, root), (place, row)),
+            Meaning::Sets(control) => {
+                self.wish(control, header, forms::read(row, name, value, root, self.recipients), (place, row))
+            }
         }
     }
 
@@ -113,8 +125,12 @@ impl<'a> Reading<'a> {
         read: Result<Option<Setting>, &'static str>,
         (place, row): (usize, &Row),
     ) -> Result<(), Cause> {
-        if control == Control::Template && matches!(read, Ok(Some(_))) {
-            self.template = Some(header.clone());
+        match (control, &read) {
+            (Control::Template, Ok(Some(_))) => self.template = Some(header.clone()),
+            (Control::TemplateData, Ok(Some(Setting::Map(data)))) => {
+                self.data.extend(data.keys().map(|name| (name.to_ascii_lowercase(), header.clone())));
+            }
+            _ => {}
         }
         if !self.policy.allows(control) {
             self.ignore(&header, NOT_ALLOWED);

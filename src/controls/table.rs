@@ -79,6 +79,8 @@ pub enum Form {
     Number,
     /// SendGrid's `sub` with its `section`.
     Substitutions,
+    /// Mailgun's variables by address, for marks like `%recipient.name%`.
+    ByRecipient,
     /// Not read.
     Opaque,
 }
@@ -181,6 +183,7 @@ pub const TABLE: &[Row] = &[
     every(Mailgun, "X-Mailgun-Variables", Form::Strings, Metadata),
     sets(Mailgun, "X-Mailgun-Template-Name", Form::Text, Template),
     sets(Mailgun, "X-Mailgun-Template-Variables", Form::Object, TemplateData),
+    sets(Mailgun, "X-Mailgun-Recipient-Variables", Form::ByRecipient, Substitutions),
     sets(Mailgun, "X-Mailgun-Sending-Ip-Pool", Form::Text, Pool),
     sets(Mailgun, "X-Mailgun-Track-Opens", Form::Switch, TrackOpens),
     sets(Mailgun, "X-Mailgun-Track-Clicks", Form::Switch, TrackClicks),
@@ -254,7 +257,7 @@ impl Row {
 
     /// Whether the value is JSON.
     pub(super) fn is_json(&self) -> bool {
-        !self.member.is_empty() || matches!(self.form, Form::Strings | Form::Object)
+        !self.member.is_empty() || matches!(self.form, Form::Strings | Form::Object | Form::ByRecipient)
     }
 
     /// The name under which [`Form::Entry`] files the value of this header.

@@ -144,6 +144,9 @@ fn each_control_has_a_header_of_ours_and_a_permission() {
         let alone = control.permission() == *control;
         assert_eq!(control.name().parse::<Control>().is_ok(), alone, "{}", control.name());
     }
+    let fields = |kind| provider::build(&default_account(kind)).limits().controls.fields;
+    assert_eq!(fields(ProviderKind::ScaiSend), fields(ProviderKind::SendGrid));
+    assert!(fields(ProviderKind::NexusProMail).is_empty(), "the README says so");
     assert_eq!(Control::TemplateData.permission(), Control::Template);
     assert!("tags".parse::<Control>().unwrap_err().contains("did you mean \"tag\"?"));
     for control in ["template", "schedule", "pool", "stream"] {
