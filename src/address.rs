@@ -1,4 +1,7 @@
-//! One strict parser for RFC 5321 mailboxes: what it lets through is sent to the API, nothing else is.
+//! One strict parser for RFC 5321 mailboxes, and RFC 6531 ones where they are wanted: what it lets through is sent to the
+//! API, nothing else is.
+
+mod unicode;
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -10,8 +13,18 @@ const MAX_LOCAL: usize = 64;
 /// Longest label of a domain, in octets (RFC 1035 §2.3.4).
 const MAX_LABEL: usize = 63;
 
-/// A mailbox `local@domain` in canonical form: the domain folded to lower case, the local part exactly as it was
-/// written, quoted only where RFC 5321 §4.1.2 needs the quotes. Two addresses are equal if they are the same mailbox.
+/// Which characters a mailbox may be written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alphabet {
+    /// RFC 5321: ASCII.
+    Ascii,
+    /// RFC 6531 §3.3: UTF-8 as well, in the local part and in the domain.
+    Utf8,
+}
+
+/// A mailbox `local@domain` in canonical form: the domain in ASCII (A-labels for what was written in U-labels) and lower
+/// case, the local part exactly as it was written, quoted only where RFC 5321 §4.1.2 needs the quotes. Two addresses are
+/// equal if they are the same mailbox.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     text: Box<str>,
@@ -39,18 +52,35 @@ pub enum AddressError {
     /// Over 254 octets, or over 64 before the @.
     #[error("the address is too long")]
     TooLong,
-    /// Octets outside of ASCII (RFC 6531 would be needed).
-    #[error("the address is not ASCII and this relay does not offer SMTPUTF8")]
+    /// Octets outside of ASCII where only that is taken.
+    #[error("the address is not ASCII")]
     NotAscii,
+    /// Octets that are no UTF-8 (RFC 3629).
+    #[error("the address is not UTF-8")]
+    NotUtf8,
+    /// Letters in pieces: a look-alike of the address that has them whole.
+    #[error("the part before @ is not in the Unicode normal form NFC")]
+    NotNormal,
+    /// Invisible characters, and look-alikes of the syntax.
+    #[error("the part before @ holds a character that cannot be seen or that looks like punctuation")]
+    Character,
 }
 
 impl Address {
-    /// Parses a whole text as one mailbox.
+    /// Parses a whole text as one ASCII mailbox.
     ///
     /// # Errors
     /// [`AddressError`], also when something follows the mailbox.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        match Self::parse_prefix(text.as_bytes())? {
+        Self::parse_in(Alphabet::Ascii, text)
+    }
+
+    /// Parses a whole text as one mailbox.
+    ///
+    /// # Errors
+    /// [`AddressError`], also when something follows the mailbox.
+    pub fn parse_in(alphabet: Alphabet, text: &str) -> Result<Self, AddressError> {
+        match Self::parse_prefix(alphabet, text.as_bytes())? {
             (address, used) if used == text.len() => Ok(address),
             _ => Err(AddressError::Domain),
         }
@@ -61,8 +91,8 @@ impl Address {
     ///
     /// # Errors
     /// [`AddressError`] for the first rule broken.
-    pub fn parse_prefix(input: &[u8]) -> Result<(Self, usize), AddressError> {
-        let (local, after_local) = local_part(input)?;
+    pub fn parse_prefix(alphabet: Alphabet, input: &[u8]) -> Result<(Self, usize), AddressError> {
+        let (local, after_local) = local_part(alphabet, input)?;
         let rest = input.get(after_local..).unwrap_or_default();
         if rest.first() != Some(&b'@') {
             return Err(if rest.first().is_some_and(|b| !b.is_ascii()) {
@@ -79,15 +109,19 @@ impl Address {
             return Err(AddressError::LocalPart);
         }
         let domain_input = rest.get(1..).unwrap_or_default();
-        let domain_len = domain(domain_input)?;
-        let domain = domain_input.get(..domain_len).unwrap_or_default();
+        let (domain, domain_len) = domain(alphabet, domain_input)?;
         let used = after_local + 1 + domain_len;
-        if local.len() > MAX_LOCAL || used > MAX_ADDRESS {
+        let (at, text) = (local.len(), format!("{local}@{domain}"));
+        // A-labels may be longer than what they were written as.
+        if at > MAX_LOCAL || used.max(text.len()) > MAX_ADDRESS {
             return Err(AddressError::TooLong);
         }
-        let at = local.len();
-        let text = format!("{local}@{}", String::from_utf8_lossy(domain).to_ascii_lowercase());
         Ok((Self { text: text.into(), at }, used))
+    }
+
+    /// Whether every API can take it. The domain always is ASCII; the local part need not be.
+    pub fn is_ascii(&self) -> bool {
+        self.text.is_ascii()
     }
 
     /// The mailbox as the API gets it.
@@ -114,7 +148,7 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.pad(&self.text)
     }
 }
 
@@ -125,21 +159,23 @@ impl fmt::Debug for Address {
 }
 
 /// The canonical local part at the start of `input` and how many octets it took there.
-fn local_part(input: &[u8]) -> Result<(String, usize), AddressError> {
+fn local_part(alphabet: Alphabet, input: &[u8]) -> Result<(String, usize), AddressError> {
     if input.first() == Some(&b'"') {
-        return quoted_string(input);
+        return quoted_string(alphabet, input);
     }
-    let len = input.iter().take_while(|b| is_atext(**b) || **b == b'.').count();
-    let local = input.get(..len).unwrap_or_default();
-    if is_dot_string(local) || local.is_empty() {
-        Ok((String::from_utf8_lossy(local).into_owned(), len))
-    } else {
-        Err(AddressError::LocalPart)
+    let fits = |b: u8| is_atext(b) || b == b'.' || (alphabet == Alphabet::Utf8 && !b.is_ascii());
+    let len = input.iter().take_while(|b| fits(**b)).count();
+    let local = std::str::from_utf8(input.get(..len).unwrap_or_default()).map_err(|_| AddressError::NotUtf8)?;
+    if !is_dot_string(local) && !local.is_empty() {
+        return Err(AddressError::LocalPart);
     }
+    unicode::check_local(local)?;
+    Ok((local.to_owned(), len))
 }
 
 /// RFC 5321 §4.1.2 Quoted-string. The quotes are dropped where the content is a Dot-string: `"ann"@x` is `ann@x`.
-fn quoted_string(input: &[u8]) -> Result<(String, usize), AddressError> {
+/// RFC 6531 §3.3 lets UTF-8 stand in it, but not behind a backslash.
+fn quoted_string(alphabet: Alphabet, input: &[u8]) -> Result<(String, usize), AddressError> {
     let mut content = Vec::new();
     let mut i = 1;
     loop {
@@ -153,52 +189,60 @@ fn quoted_string(input: &[u8]) -> Result<(String, usize), AddressError> {
                 content.push(b);
                 i += 1;
             }
+            (Some(&b), _) if !b.is_ascii() && alphabet == Alphabet::Utf8 => {
+                content.push(b);
+                i += 1;
+            }
             (Some(b), _) if !b.is_ascii() => return Err(AddressError::NotAscii),
             _ => return Err(AddressError::LocalPart),
         }
     }
     let used = i + 1;
+    let content = String::from_utf8(content).map_err(|_| AddressError::NotUtf8)?;
+    unicode::check_local(&content)?;
     if is_dot_string(&content) {
-        return Ok((String::from_utf8_lossy(&content).into_owned(), used));
+        return Ok((content, used));
     }
     let mut local = String::from('"');
-    for b in content {
-        if matches!(b, b'"' | b'\\') {
+    for c in content.chars() {
+        if matches!(c, '"' | '\\') {
             local.push('\\');
         }
-        local.push(char::from(b));
+        local.push(c);
     }
     local.push('"');
     Ok((local, used))
 }
 
-/// The length of the domain or address literal at the start of `input`.
-fn domain(input: &[u8]) -> Result<usize, AddressError> {
+/// The domain or address literal at the start of `input` in lower case and ASCII, and how many octets it took there.
+fn domain(alphabet: Alphabet, input: &[u8]) -> Result<(String, usize), AddressError> {
     if input.first() == Some(&b'[') {
         return address_literal(input);
     }
     // An underscore is not RFC 5321's, but container names have it (root@web_app_1) and no parser takes it for syntax.
-    let len = input.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')).count();
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_') || !b.is_ascii();
+    let len = input.iter().take_while(|b| fits(**b)).count();
     let domain = input.get(..len).unwrap_or_default();
-    let label = |l: &[u8]| !l.is_empty() && l.len() <= MAX_LABEL && l.first() != Some(&b'-') && l.last() != Some(&b'-');
-    if input.get(len).is_some_and(|b| !b.is_ascii()) {
-        Err(AddressError::NotAscii)
-    } else if domain.split(|b| *b == b'.').all(label) {
-        Ok(len)
-    } else {
-        Err(AddressError::Domain)
+    if !domain.is_ascii() && alphabet == Alphabet::Ascii {
+        return Err(AddressError::NotAscii);
     }
+    let domain = std::str::from_utf8(domain).map_err(|_| AddressError::NotUtf8)?;
+    if !domain.is_ascii() {
+        return Ok((unicode::ascii_domain(domain)?, len));
+    }
+    let label = |l: &str| !l.is_empty() && l.len() <= MAX_LABEL && !l.starts_with('-') && !l.ends_with('-');
+    if domain.split('.').all(label) { Ok((domain.to_ascii_lowercase(), len)) } else { Err(AddressError::Domain) }
 }
 
 /// RFC 5321 §4.1.3.
-fn address_literal(input: &[u8]) -> Result<usize, AddressError> {
+fn address_literal(input: &[u8]) -> Result<(String, usize), AddressError> {
     let end = memchr::memchr(b']', input).ok_or(AddressError::Literal)?;
     let inner = std::str::from_utf8(input.get(1..end).unwrap_or_default()).map_err(|_| AddressError::Literal)?;
     let valid = match inner.get(..5) {
         Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => inner.get(5..).is_some_and(|a| a.parse::<Ipv6Addr>().is_ok()),
         _ => inner.parse::<Ipv4Addr>().is_ok(),
     };
-    if valid { Ok(end + 1) } else { Err(AddressError::Literal) }
+    if valid { Ok((format!("[{}]", inner.to_ascii_lowercase()), end + 1)) } else { Err(AddressError::Literal) }
 }
 
 /// RFC 5322 §3.2.3 atext.
@@ -206,6 +250,7 @@ fn is_atext(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
 }
 
-fn is_dot_string(local: &[u8]) -> bool {
-    local.split(|b| *b == b'.').all(|atom| !atom.is_empty() && atom.iter().all(|b| is_atext(*b)))
+/// Characters beyond ASCII are atext (RFC 6531 §3.3); where they may not stand, they have been refused before.
+fn is_dot_string(local: &str) -> bool {
+    local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(|b| is_atext(b) || !b.is_ascii()))
 }

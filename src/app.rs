@@ -17,11 +17,13 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::address::Alphabet;
 use crate::config::listen::{Listen, Place};
 use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
 use crate::plan::Policies;
 use crate::provider::{self, Payload, Request};
+use crate::recent::Recent;
 use crate::relay::Relay;
 use crate::relay::account::Account;
 use crate::relay::http::{HttpTransport, Transport, TransportError};
@@ -33,11 +35,14 @@ use crate::smtp::listener::Door;
 use crate::smtp::sasl::Authenticate;
 use crate::smtp::tls::Tls;
 use crate::smtp::{self, Server};
-use crate::users::Users;
+use crate::users::{Passthrough, Users};
 use crate::web::{self, AccountState, Web};
 
 /// Longest wait for a webhook receiver of somebody who tries the sandbox out.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client's own key that the API refused is not tried again.
+const REFUSED_KEY: Duration = Duration::from_mins(10);
 
 /// What a connection that is cut off at the end of the drain time has for its 421.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -106,7 +111,8 @@ impl Running {
             config.smtp.hostname = hostname();
         }
         let metrics = Arc::new(Metrics::default());
-        let relay = Arc::new(build_relay(&config, &metrics)?);
+        let refused_keys = Arc::new(Recent::new(REFUSED_KEY)?);
+        let relay = Arc::new(build_relay(&config, &refused_keys, &metrics)?);
         let tls = Tls::open(&config.smtp.tls)?;
         let users = Users::open(&config.smtp.auth)?;
         let mut server = Server::new(&config.smtp, &config.delivery, Arc::clone(&relay), Arc::clone(&metrics));
@@ -114,7 +120,10 @@ impl Running {
             server = server.with_tls(Arc::clone(tls), config.smtp.tls.required);
         }
         if let Some((users, _)) = &users {
-            server = server.with_auth(Arc::clone(users) as Arc<dyn Authenticate>, config.smtp.auth.required);
+            server = server.with_auth(Arc::clone(users) as Arc<dyn Authenticate>);
+        }
+        if config.smtp.auth.passthrough {
+            server = server.with_auth(Arc::new(Passthrough::new(refused_keys)));
         }
         let server = Arc::new(server);
         let doors = open_doors(&config.smtp, inherited, tls.as_ref().map(|(tls, _)| tls))?;
@@ -128,10 +137,11 @@ impl Running {
         if let Some((users, Some(file))) = users {
             tokio::spawn(users.follow(file));
         }
+        let alphabet = if relay.utf8_addresses() { Alphabet::Utf8 } else { Alphabet::Ascii };
         let mut router = web::router(Web { metrics, accounts: states(relay) });
         if sandbox.is_some() {
-            let first = first_address(&smtp);
-            router = router.merge(Sandbox::new(sandbox::Settings { post: webhook_post()?, smtp: first }).router());
+            let settings = sandbox::Settings { post: webhook_post()?, smtp: first_address(&smtp), alphabet };
+            router = router.merge(Sandbox::new(settings).router());
         }
         let web_shutdown = CancellationToken::new();
         let web_address = local_address(&web)?;
@@ -200,14 +210,22 @@ impl Signals {
     }
 }
 
-fn build_relay(config: &Config, metrics: &Arc<Metrics>) -> Result<Relay, String> {
+fn build_relay(config: &Config, refused_keys: &Arc<Recent>, metrics: &Arc<Metrics>) -> Result<Relay, String> {
     let (name, settings) = config.providers.iter().next().ok_or("no account is configured")?;
     let transport: Arc<dyn Transport> = Arc::new(build_transport(settings)?);
     let account = Account::new(name, settings, &config.delivery, transport, Arc::clone(metrics));
-    let sender = SenderPolicy::new(&config.sender.default)?;
+    let sender = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite)?
+        .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(config.log.addresses);
-    Ok(Relay::new(Arc::new(account), policies, &config.delivery, journal, Arc::clone(metrics)))
+    Ok(Relay::new(
+        Arc::new(account),
+        policies,
+        &config.delivery,
+        journal,
+        Arc::clone(refused_keys),
+        Arc::clone(metrics),
+    ))
 }
 
 /// Binds all listeners, or none.
@@ -255,7 +273,8 @@ fn webhook_post() -> Result<sandbox::events::Post, String> {
         Box::pin(async move {
             // Content-Type is JSON in every request of this client.
             let headers = headers.into_iter().filter(|(name, _)| *name != "Content-Type").collect();
-            let request = Request { method: Method::POST, url, headers, body: Payload::json(body.to_vec()) };
+            let request =
+                Request { api_key: None, method: Method::POST, url, headers, body: Payload::json(body.to_vec()) };
             match transport.send(&request, Instant::now() + WEBHOOK_TIMEOUT).await {
                 Ok(response) => Ok(response.status),
                 Err(TransportError::NotSent { detail, .. } | TransportError::Lost { detail }) => Err(detail),

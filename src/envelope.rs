@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 
 use crate::address::Address;
+use crate::secret::Secret;
 
 /// The dialogue's view of a mail: reverse-path and recipients (RFC 5321 §2.3.1).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,6 +38,22 @@ impl fmt::Display for TransactionId {
     }
 }
 
+/// Who logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The name in the log, in rules and in the ledger.
+    pub principal: String,
+    /// The key that this client's mail is sent with, where the account has none of its own.
+    pub api_key: Option<Secret>,
+}
+
+impl Login {
+    /// Somebody whose mail goes by the account's key.
+    pub fn of(principal: impl Into<String>) -> Self {
+        Self { principal: principal.into(), api_key: None }
+    }
+}
+
 /// One MAIL..end-of-data, complete and ready to be relayed.
 #[derive(Debug, Clone)]
 pub struct Transaction {
@@ -48,6 +65,8 @@ pub struct Transaction {
     pub envelope: Envelope,
     /// The message as it stood between DATA and the dot, unstuffed. Shared, never copied.
     pub data: Bytes,
+    /// The key that the client logged in with, if its mail is sent with that.
+    pub api_key: Option<Secret>,
     /// Whether the client hears of each recipient separately (LMTP), and so tries again only those that were deferred.
     pub each: bool,
 }

@@ -11,9 +11,10 @@
 //! limit. No open relay by accident, no secret in a log. A bug is temporary: 451, never a bounce.
 //!
 //! Rooms, high to low; each imports only from below (`tests/it/house.rs` checks it):
-//! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan` · `provider` · `config` · `controls`, `sender` · `outcome` ·
-//! `message`, `envelope` · `mime`, `address`, `reply`, `secret`, `password`, `files`, `metrics`.
+//! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan` · `provider` · `config` · `controls`, `sender`,
+//! `access` · `outcome` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`, `secret`, `password`, `recent`, `files`, `metrics`.
 
+pub mod access;
 pub mod address;
 pub mod app;
 pub mod cli;
@@ -26,8 +27,10 @@ pub mod metrics;
 pub mod mime;
 pub mod outcome;
 pub mod password;
+pub mod pattern;
 pub mod plan;
 pub mod provider;
+pub mod recent;
 pub mod relay;
 pub mod reply;
 pub mod sandbox;

@@ -140,8 +140,10 @@ table! {
     Unsent        "unsent"        Within 451 3 0 Info,  "the request was refused because of another recipient in it" => "Not sent; try again";
     Ambiguous     "ambiguous"     Never  451 4 2 Error, "request sent whole, no answer: it may have been taken" => "No answer from the mail API, outcome unknown";
     Credentials   "credentials"   Never  451 3 5 Error, "401, 403: the API key is wrong or lacks a right" => "The relay's API key was refused; the operator has to act";
+    BadLogin      "bad-login"     Never  554 7 8 Info,  "401, 403 for the key that the client logged in with (smtp.auth.passthrough)" => "The mail API refuses the key that you logged in with";
     Quota         "quota"         Never  451 3 2 Error, "402, quota or credits used up, account suspended" => "The mail account's quota is used up or it is suspended; try again later";
     Misconfigured "misconfigured" Never  451 3 5 Error, "404, 405, 406, 410, 415, 3xx, or 2xx that is not the API's" => "The relay's API address is wrong; the operator has to act";
+    Pending       "pending"       Never  451 3 0 Info,  "the same mail of the same client is under way, and has no outcome yet" => "The same mail is under way; try again later";
     Unexpected    "unexpected"    Never  451 3 0 Error, "an answer nobody knows, or a fault of the relay" => "Unexpected answer; try again later";
     BadSender     "bad-sender"    Never  550 7 1 Info,  "the sender's address or domain is not allowed or not verified" => "The sender is refused";
     BadRecipient  "bad-recipient" Never  550 1 3 Info,  "the recipient's address is not valid" => "The recipient's address is refused";
@@ -149,6 +151,7 @@ table! {
     TooLarge      "too-large"     Never  552 3 4 Info,  "413, or larger than the API takes" => "The message is too large";
     BadContent    "bad-content"   Never  554 6 0 Info,  "400, 422: the API refuses content or fields; or unparsable MIME" => "The message is refused";
     Unsupported   "unsupported"   Never  554 6 3 Info,  "the API has no field for a part of the message (policy refuse)" => "The mail API cannot carry this message";
+    NotAscii      "not-ascii"     Never  550 6 7 Info,  "an address is outside ASCII, and the API is not known to take it" => "The mail API takes ASCII addresses only";
     Refused       "refused"       Never  554 0 0 Info,  "any other 4xx" => "The mail API refused the message";
     Overloaded    "overloaded"    Never  452 3 1 Warn,  "the relay's own limits are reached" => "The relay is at its limit; try again later";
 }

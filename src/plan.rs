@@ -17,6 +17,7 @@ use crate::sender::SenderPolicy;
 /// has a field for headers; where it has none, leaving them out is no loss, or hardly any mail could be sent at all.
 const ABOUT_THE_SOFTWARE: &[&str] = &[
     "x-mailer",
+    "x-original-from", // What the sender policy adds to its own rewriting.
     "user-agent",
     "x-mimeole",
     "x-originating-ip",
@@ -47,6 +48,8 @@ pub struct Terms<'a> {
     pub fanout: Fanout,
     /// What is done about losses.
     pub unsupported: Unsupported,
+    /// Whether addresses beyond ASCII can be carried.
+    pub utf8_addresses: bool,
     /// Whether each group goes in a call of its own, so that one call's failure is nobody else's: LMTP answers for each
     /// recipient (RFC 2033 §4.2), and the answers are to differ where they can.
     pub apart: bool,
@@ -56,8 +59,9 @@ pub struct Terms<'a> {
 /// transaction's, `open` those of its recipients that are still to be sent to.
 ///
 /// # Errors
-/// `BadContent` for MIME beyond reading and controls that cannot be read, `BadSender` without any From, `Unsupported` for
-/// losses under `refuse` and controls that cannot be left out.
+/// `BadContent` for MIME beyond reading and controls that cannot be read, `BadSender` without any From, `NotAscii` for a
+/// From or a recipient that the API cannot have, `Unsupported` for losses under `refuse` and controls that cannot be left
+/// out.
 pub fn prepare(
     raw: Bytes,
     envelope: &Envelope,
@@ -68,13 +72,29 @@ pub fn prepare(
     let Limits { vendor, controls: capacity, .. } = terms.limits;
     let mut message = Message::parse(raw).map_err(|e| Cause::new(Kind::BadContent, e.to_string()))?;
     let controls = Controls::take(&mut message, &envelope.recipients, &policies.controls, vendor, capacity)?;
-    policies.sender.apply(&mut message, envelope.reverse_path.as_ref())?;
+    policies.sender.apply(&mut message, open)?;
+    if let Some(address) = foreign(open, &message, terms) {
+        let detail = format!("{address}; if {} takes it, set utf8_addresses", terms.limits.vendor);
+        return Err(Cause::new(Kind::NotAscii, detail));
+    }
     let plan = Plan { controls, ..plan(open, &message, terms) };
     match (plan.losses.is_empty(), terms.unsupported) {
         (true, _) => Ok((message, plan)),
         (false, Unsupported::Refuse) => Err(refusal(&plan.losses, terms.limits)),
-        (false, Unsupported::Degrade) => Ok((degraded(message, terms.limits), plan)),
+        (false, Unsupported::Degrade) => Ok((degraded(message, terms), plan)),
     }
+}
+
+/// The first address beyond ASCII that would have to go into a request and cannot. No mail can do without its From or its
+/// recipients, so this is no loss that a policy could allow; without Reply-To it can.
+fn foreign<'a>(envelope: &'a Envelope, message: &'a Message, terms: Terms<'_>) -> Option<&'a Address> {
+    let from = message.from.first().map(|from| &from.address);
+    let mut addresses = from.into_iter().chain(&envelope.recipients);
+    addresses.find(|address| !is_carried(address, terms))
+}
+
+fn is_carried(address: &Address, terms: Terms<'_>) -> bool {
+    terms.utf8_addresses || address.is_ascii()
 }
 
 /// How the recipients of one transaction are spread over requests.
@@ -118,7 +138,7 @@ pub fn plan(envelope: &Envelope, message: &Message, terms: Terms<'_>) -> Plan {
     let batch_size = if fanout == Fanout::PerRecipient { 1 } else { limits.recipients };
     let groups: Vec<Personalization> = groups.into_iter().flat_map(|group| cut(group, batch_size)).collect();
     let batches = if apart { each_alone(groups) } else { fill_batches(groups, batch_size) };
-    Plan { batches, losses: losses(envelope, message, limits, together), controls: Controls::default() }
+    Plan { batches, losses: losses(envelope, message, terms, together), controls: Controls::default() }
 }
 
 /// The part that `recipient` plays, and the mailbox as the headers write it.
@@ -188,7 +208,8 @@ fn cut(group: Personalization, size: usize) -> Vec<Personalization> {
 }
 
 /// Everything of the message that would not arrive, in words (DESIGN promise 3).
-fn losses(envelope: &Envelope, message: &Message, limits: &Limits, together: bool) -> Vec<Loss> {
+fn losses(envelope: &Envelope, message: &Message, terms: Terms<'_>, together: bool) -> Vec<Loss> {
+    let limits = terms.limits;
     let mut losses = message.losses.clone();
     let mut lose = |what: String| losses.push(Loss { what });
     if message.attachments.len() > limits.attachments {
@@ -208,6 +229,8 @@ fn losses(envelope: &Envelope, message: &Message, limits: &Limits, together: boo
     if message.reply_to.len() > limits.reply_to {
         lose(format!("{} Reply-To addresses (at most {})", message.reply_to.len(), limits.reply_to));
     }
+    let foreign = message.reply_to.iter().filter(|m| !is_carried(&m.address, terms));
+    foreign.for_each(|m| lose(format!("Reply-To <{}> (it is not ASCII)", m.address)));
     let visible = envelope.recipients.iter().filter(|r| role_of(r, message).0 != Role::Bcc).count();
     if !together && visible > 1 {
         lose(format!("To and Cc of {visible} recipients (each would see only itself)"));
@@ -230,9 +253,11 @@ fn refusal(losses: &[Loss], limits: &Limits) -> Cause {
 }
 
 /// The message without what the API has no field for (`unsupported = "degrade"`).
-fn degraded(mut message: Message, limits: &Limits) -> Message {
+fn degraded(mut message: Message, terms: Terms<'_>) -> Message {
+    let limits = terms.limits;
     message.attachments.retain(|a| a.content.base64_len() > 0);
     message.attachments.truncate(limits.attachments);
+    message.reply_to.retain(|m| is_carried(&m.address, terms));
     message.reply_to.truncate(limits.reply_to);
     if !limits.headers {
         message.headers.clear();

@@ -57,6 +57,11 @@ impl Reply {
         self.code / 100
     }
 
+    /// Whether it refuses for a reason of policy: X.7.Z (RFC 3463 §3.8), the sender's or recipient's among them.
+    pub fn is_policy(&self) -> bool {
+        self.code >= 400 && self.enhanced.is_some_and(|enhanced| enhanced.1 == 7)
+    }
+
     /// Appends the bytes of the reply: every line within 512 octets, printable ASCII only, CRLF nowhere but at the end.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         let last = self.lines.len().saturating_sub(1);

@@ -1,47 +1,155 @@
-//! Whose name is on the mail: the From that a mail without one gets.
+//! Whose name is on the mail: the From that a mail without one gets, who may stand there, and what stands there instead.
 
-use crate::address::Address;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::address::{Address, Alphabet};
+use crate::envelope::Envelope;
 use crate::message::{Mailbox, Message};
 use crate::outcome::{Cause, Kind};
+use crate::pattern::Pattern;
 
-/// The rule of `[sender]`.
+/// The field that names the From that a mail came with, where another one took its place.
+pub const ORIGINAL_FROM: &str = "X-Original-From";
+
+/// When the default takes the place of a mail's own From.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rewrite {
+    /// Never: a From that is not allowed is refused.
+    #[default]
+    Never,
+    /// Where the mail's own is not allowed.
+    Disallowed,
+    /// Always.
+    Always,
+}
+
+/// The rule of `[sender]`, and of the lists of the logins.
 #[derive(Debug, Clone, Default)]
 pub struct SenderPolicy {
     default: Option<Mailbox>,
+    allowed: Vec<Pattern>,
+    rewrite: Rewrite,
+    principals: BTreeMap<String, Vec<Pattern>>,
 }
 
 impl SenderPolicy {
-    /// From `sender.default`.
+    /// From `sender.default` (a mailbox, or nothing), `sender.allowed` (empty: all) and `sender.rewrite`.
     ///
     /// # Errors
-    /// A sentence about what is wrong with it.
-    pub fn new(default: &str) -> Result<Self, String> {
-        if default.trim().is_empty() {
-            return Ok(Self::default());
+    /// A sentence about what is wrong with the default.
+    pub fn new(default: &str, allowed: &[Pattern], rewrite: Rewrite) -> Result<Self, String> {
+        let default = match default.trim() {
+            "" => None,
+            text => Some(
+                parse_mailbox(text)
+                    .ok_or_else(|| format!("{default:?} is not a mailbox like \"App <app@mail.example.com>\""))?,
+            ),
+        };
+        let policy = Self { default, allowed: allowed.to_vec(), rewrite, principals: BTreeMap::new() };
+        match &policy.default {
+            None if rewrite != Rewrite::Never => Err("sender.rewrite needs a mailbox to put in the place".to_owned()),
+            Some(default) if !is_among(&policy.allowed, &default.address) => {
+                Err(format!("<{}> is not among sender.allowed itself", default.address))
+            }
+            _ => Ok(policy),
         }
-        let mailbox = parse_mailbox(default)
-            .ok_or_else(|| format!("{default:?} is not a mailbox like \"App <app@mail.example.com>\""))?;
-        Ok(Self { default: Some(mailbox) })
     }
 
-    /// Sees to it that the message has a From: its own, else the default, else the reverse-path. JSON APIs want one, and
-    /// RFC 5322 §3.6.2 requires it; programs such as cron leave it out.
+    /// The same with the lists of `smtp.senders.principals`: a login that has one stands under no other name in From either.
+    #[must_use]
+    pub fn with_principals(self, principals: &BTreeMap<String, Vec<Pattern>>) -> Self {
+        Self { principals: principals.clone(), ..self }
+    }
+
+    /// Whether every API takes the default.
+    pub fn is_ascii(&self) -> bool {
+        self.default.as_ref().is_none_or(|mailbox| mailbox.address.is_ascii())
+    }
+
+    /// Sees to it that the message has one From that may stand there: its own, else the default, else the reverse-path.
+    /// JSON APIs want one, and RFC 5322 §3.6.2 requires it; programs such as cron leave it out.
     ///
     /// # Errors
-    /// `BadSender` when there is none of the three (a null reverse-path and no default).
-    pub fn apply(&self, message: &mut Message, reverse_path: Option<&Address>) -> Result<(), Cause> {
-        if !message.from.is_empty() {
-            return Ok(());
+    /// `BadSender` when there is none of the three (a null reverse-path and no default), or when it may not stand there.
+    pub fn apply(&self, message: &mut Message, envelope: &Envelope) -> Result<(), Cause> {
+        if message.from.is_empty() {
+            message.from.push(self.missing_from(envelope)?);
         }
-        let of_path = || reverse_path.map(|address| Mailbox { name: None, address: address.clone() });
-        match self.default.clone().or_else(of_path) {
-            Some(mailbox) => message.from.push(mailbox),
-            None => {
-                return Err(Cause::new(Kind::BadSender, "the mail has no From address; set one, or sender.default"));
+        let own = envelope.principal.as_ref().and_then(|principal| self.principals.get(principal));
+        let may_stand = |mailbox: &Mailbox| {
+            let of_login = own.is_none_or(|own| is_listed(own, &mailbox.address));
+            of_login && is_among(&self.allowed, &mailbox.address)
+        };
+        let refused = message.from.iter().find(|mailbox| !may_stand(mailbox)).map(|mailbox| mailbox.address.clone());
+        match (self.rewrite, refused, &self.default) {
+            (Rewrite::Always, _, Some(default)) | (Rewrite::Disallowed, Some(_), Some(default)) => {
+                replace_from(message, default);
+                Ok(())
+            }
+            (_, Some(address), _) => Err(not_allowed(&address, own.is_some())),
+            (_, None, _) => {
+                keep_authors(message);
+                Ok(())
             }
         }
-        Ok(())
     }
+
+    fn missing_from(&self, envelope: &Envelope) -> Result<Mailbox, Cause> {
+        let of_path = || envelope.reverse_path.as_ref().map(|address| Mailbox { name: None, address: address.clone() });
+        let none = || Cause::new(Kind::BadSender, "the mail has no From address; set one, or sender.default");
+        self.default.clone().or_else(of_path).ok_or_else(none)
+    }
+}
+
+fn not_allowed(address: &Address, of_login: bool) -> Cause {
+    let of_login = if of_login { ", or not among the addresses of this login" } else { "" };
+    let text = format!("From <{address}> is not among sender.allowed{of_login}; sender.rewrite can put another there");
+    Cause::new(Kind::BadSender, text)
+}
+
+/// Puts `default` into From. Answers go where they would have gone, if one can be sent there: nobody is reached as
+/// root@web1.
+fn replace_from(message: &mut Message, default: &Mailbox) {
+    let original = std::mem::replace(&mut message.from, vec![default.clone()]);
+    let is_the_same = original.iter().all(|mailbox| mailbox.address.reads_like(&default.address));
+    if is_the_same {
+        return;
+    }
+    message.headers.retain(|(name, _)| !name.eq_ignore_ascii_case(ORIGINAL_FROM));
+    let shown: Vec<String> = original.iter().map(shown).collect();
+    message.headers.push((ORIGINAL_FROM.to_owned(), shown.join(", ")));
+    if message.reply_to.is_empty() {
+        message.reply_to = original.into_iter().filter(|mailbox| mailbox.address.domain().contains('.')).collect();
+    }
+}
+
+/// The APIs take one From. The answers to a mail of several authors go to all of them (RFC 5322 §3.6.2), so they still
+/// do.
+fn keep_authors(message: &mut Message) {
+    if message.from.len() > 1 {
+        if message.reply_to.is_empty() {
+            message.reply_to.clone_from(&message.from);
+        }
+        message.from.truncate(1);
+    }
+}
+
+fn shown(mailbox: &Mailbox) -> String {
+    match &mailbox.name {
+        Some(name) => format!("\"{}\" <{}>", name.replace(['"', '\\'], ""), mailbox.address),
+        None => mailbox.address.to_string(),
+    }
+}
+
+fn is_among(allowed: &[Pattern], address: &Address) -> bool {
+    allowed.is_empty() || is_listed(allowed, address)
+}
+
+fn is_listed(list: &[Pattern], address: &Address) -> bool {
+    list.iter().any(|pattern| pattern.matches(Some(address)))
 }
 
 /// `Name <address>`, `"Name" <address>` or a bare address.
@@ -51,8 +159,8 @@ fn parse_mailbox(text: &str) -> Option<Mailbox> {
         Some((name, address)) => {
             let name = name.trim().trim_matches('"');
             let name = (!name.is_empty() && !name.contains(char::is_control)).then(|| name.to_owned());
-            Some(Mailbox { name, address: Address::parse(address.trim()).ok()? })
+            Some(Mailbox { name, address: Address::parse_in(Alphabet::Utf8, address.trim()).ok()? })
         }
-        None => Some(Mailbox { name: None, address: Address::parse(text).ok()? }),
+        None => Some(Mailbox { name: None, address: Address::parse_in(Alphabet::Utf8, text).ok()? }),
     }
 }

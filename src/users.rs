@@ -1,12 +1,13 @@
 //! Who may log in: users and their hashes, what was verified lately, and who has failed too often.
 
 mod backoff;
-mod cache;
+mod passthrough;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -15,14 +16,20 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::Auth;
+use crate::envelope::Login;
 use crate::files::Watched;
 use crate::password::{self, Hash};
+use crate::recent::Recent;
 use crate::smtp::sasl::{Authenticate, Credentials, Verdict};
 use backoff::BackOff;
-use cache::Cache;
+
+pub use passthrough::Passthrough;
 
 /// How many passwords are checked at a time: each takes a core and 19 MiB for tens of milliseconds.
 const AT_A_TIME: usize = 2;
+
+/// How long a password counts as verified: pools of clients log in all the time, and the hash is slow on purpose.
+const VERIFIED: Duration = Duration::from_mins(5);
 
 /// The users of the configuration and of the users file.
 #[derive(Debug)]
@@ -33,7 +40,7 @@ pub struct Users {
     /// Stands in where there is no user at all.
     nobody: Hash,
     checks: Arc<Semaphore>,
-    cache: Cache,
+    verified: Recent,
     failures: BackOff,
 }
 
@@ -41,12 +48,12 @@ pub struct Users {
 pub type Opened = (Arc<Users>, Option<Watched>);
 
 impl Users {
-    /// Reads the section `[smtp.auth]` and its file; nothing when nobody can or has to log in.
+    /// Reads the section `[smtp.auth]` and its file; nothing when nobody can log in.
     ///
     /// # Errors
     /// What is wrong in them; never what is in them.
     pub fn open(settings: &Auth) -> Result<Option<Opened>, String> {
-        if !settings.has_users() && !settings.required {
+        if !settings.has_users() {
             return Ok(None);
         }
         let mut fixed = BTreeMap::new();
@@ -66,7 +73,7 @@ impl Users {
             fixed,
             nobody: Hash::of(b"a password that no user has")?,
             checks: Arc::new(Semaphore::new(AT_A_TIME)),
-            cache: Cache::new()?,
+            verified: Recent::new(VERIFIED)?,
             failures: BackOff::default(),
         };
         Ok(Some((Arc::new(users), watched)))
@@ -95,9 +102,9 @@ impl Users {
         // An unknown user takes as long as a known one: some hash is checked, and the outcome does not matter.
         let hash = found.or_else(|| users.values().next()).unwrap_or(&self.nobody);
         // The digest is over the hash as well: a password that was changed is not known any more.
-        let digest = self.cache.digest(&[&credentials.user, credentials.password.expose(), hash.expose()]);
-        if found.is_some() && self.cache.holds(&digest, Instant::now()) {
-            return Verdict::Welcome(credentials.user.clone());
+        let digest = self.verified.digest(&[&credentials.user, credentials.password.expose(), hash.expose()]);
+        if found.is_some() && self.verified.holds(&digest, Instant::now()) {
+            return Verdict::Welcome(Login::of(&credentials.user));
         }
         let Ok(permit) = Arc::clone(&self.checks).acquire_owned().await else { return Verdict::Refused };
         // Others of this client may have failed while this one waited.
@@ -112,8 +119,8 @@ impl Users {
         });
         let checked = checked.await;
         if found.is_some() && matches!(&checked, Ok((true, _))) {
-            self.cache.remember(digest, Instant::now());
-            return Verdict::Welcome(credentials.user.clone());
+            self.verified.remember(digest, Instant::now());
+            return Verdict::Welcome(Login::of(&credentials.user));
         }
         let too_many = self.failures.failed(client, Instant::now());
         drop(checked);

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::address::Address;
+use crate::address::{Address, Alphabet};
 use crate::config::layers::{Layers, Loaded, Problem};
 
 /// Exit code for a wrong command line (sysexits.h EX_USAGE).
@@ -102,7 +102,7 @@ impl ConfigArgs {
 
 /// A mail address as an argument.
 fn address(text: &str) -> Result<Address, String> {
-    Address::parse(text).map_err(|e| e.to_string())
+    Address::parse_in(Alphabet::Utf8, text).map_err(|e| e.to_string())
 }
 
 /// Parses the command line, runs the command, and says the exit code.

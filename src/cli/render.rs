@@ -17,7 +17,7 @@ use crate::message::Message;
 use crate::outcome::{Cause, Kind, Row, TABLE};
 use crate::plan::{Plan, Policies, Terms, prepare, role_of};
 use crate::provider::{self, Request};
-use crate::sender::SenderPolicy;
+use crate::sender::{Rewrite, SenderPolicy};
 
 /// Needs no configuration, sends nothing and shows no key. Exit code 65: the mail would be refused.
 #[derive(Debug, Args)]
@@ -37,6 +37,9 @@ pub struct Render {
     /// What to do with what the API has no field for: refuse or degrade
     #[arg(long, default_value = "refuse", value_name = "POLICY", value_parser = policy)]
     unsupported: Unsupported,
+    /// Whether the API takes addresses outside ASCII (utf8_addresses)
+    #[arg(long)]
+    utf8_addresses: bool,
     /// The From of a mail that has none (sender.default)
     #[arg(long, default_value = "", value_name = "MAILBOX")]
     default_from: String,
@@ -123,7 +126,8 @@ impl Render {
     }
 
     fn render(&self, raw: Bytes) -> Result<Result<Rendered, Cause>, Failure> {
-        let sender = SenderPolicy::new(&self.default_from).map_err(|e| Failure::new(e).with_code(USAGE))?;
+        let sender =
+            SenderPolicy::new(&self.default_from, &[], Rewrite::Never).map_err(|e| Failure::new(e).with_code(USAGE))?;
         let mut controls = default_controls();
         if let Some(Allowed(names)) = &self.controls {
             controls.allow.clone_from(names);
@@ -138,7 +142,13 @@ impl Render {
         let settings = default_account(self.provider);
         let provider = provider::build(&settings);
         let limits = provider.limits();
-        let terms = Terms { limits: &limits, fanout: settings.fanout, unsupported: self.unsupported, apart: false };
+        let terms = Terms {
+            limits: &limits,
+            fanout: settings.fanout,
+            unsupported: self.unsupported,
+            utf8_addresses: self.utf8_addresses,
+            apart: false,
+        };
         let (message, plan) = prepare(raw, envelope, envelope, policies, terms)?;
         let mut rendered = Rendered { requests: Vec::new(), recipients: Vec::new(), plan };
         for (number, batch) in rendered.plan.batches.iter().enumerate() {

@@ -40,11 +40,13 @@ impl Sandbox {
             format!("smtp.listen=[\"{}\"]", Listen::smtp(self.smtp)),
             format!("web.listen={}", self.web),
             format!("providers.sandbox.kind={}", self.provider.name()),
-            "providers.sandbox.api_key=sandbox".to_owned(),
             // A tried-out pause must not stop the next try.
             "providers.sandbox.max_hold_off=100ms".to_owned(),
             "providers.sandbox.probe_interval=100ms".to_owned(),
         ];
+        if !self.set.iter().any(|set| set == "smtp.auth.passthrough=true") {
+            flags.push("providers.sandbox.api_key=sandbox".to_owned());
+        }
         flags.extend(self.set.iter().cloned());
         Layers { file: None, environment: Vec::new(), flags }
     }

@@ -45,7 +45,7 @@ impl Send {
             ))
         })?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(|e| Failure::new(e.to_string()))?;
-        let last = Dialogue { stream: BufReader::new(stream) }
+        let last = Dialogue { stream: BufReader::new(stream), offers_utf8: false }
             .send(self)
             .map_err(|e| Failure::new(format!("the dialogue broke off: {e}")))?;
         if last.starts_with("250") { Ok(()) } else { Err(Failure::new(format!("not accepted: {last}"))) }
@@ -87,18 +87,27 @@ impl Send {
 
 struct Dialogue {
     stream: BufReader<TcpStream>,
+    /// Whether the relay has named SMTPUTF8.
+    offers_utf8: bool,
 }
 
 impl Dialogue {
     /// The whole dialogue, shown as it goes; returns the reply that decided.
     fn send(&mut self, mail: &Send) -> std::io::Result<String> {
         let greeting = self.reply()?;
-        let mut commands = vec!["EHLO sidepost-send".to_owned(), format!("MAIL FROM:<{}>", mail.from)];
-        commands.extend(mail.to.iter().map(|to| format!("RCPT TO:<{to}>")));
-        commands.push("DATA".to_owned());
         if !greeting.starts_with('2') {
             return Ok(greeting);
         }
+        let hello = self.command("EHLO sidepost-send")?;
+        if !hello.starts_with('2') {
+            return Ok(hello);
+        }
+        // RFC 6531 §3.4: only where it is needed, and offered.
+        let is_ascii = mail.to.iter().chain([&mail.from]).all(Address::is_ascii);
+        let parameter = if !is_ascii && self.offers_utf8 { " SMTPUTF8" } else { "" };
+        let mut commands = vec![format!("MAIL FROM:<{}>{parameter}", mail.from)];
+        commands.extend(mail.to.iter().map(|to| format!("RCPT TO:<{to}>")));
+        commands.push("DATA".to_owned());
         for command in &commands {
             let reply = self.command(command)?;
             if !reply.starts_with(['2', '3']) {
@@ -129,6 +138,7 @@ impl Dialogue {
             }
             let line = line.trim_end().to_owned();
             println!("S: {line}");
+            self.offers_utf8 |= line.get(4..) == Some("SMTPUTF8");
             if line.as_bytes().get(3) != Some(&b'-') {
                 return Ok(line);
             }

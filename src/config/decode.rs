@@ -13,11 +13,15 @@ pub fn defaults() -> Json {
     toml::from_str(DEFAULTS).unwrap_or_default()
 }
 
-/// Accounts have their defaults in one place for all.
+/// Where the default for a key is whose path holds a name of the operator's. Accounts have their defaults in one place for
+/// all; the lists of principals look like the one for everybody.
 pub(super) fn default_path(path: &str) -> String {
-    match path.strip_prefix("providers.").and_then(|rest| rest.split_once('.')) {
-        Some((_, key)) => format!("provider_defaults.{key}"),
-        None => path.to_owned(),
+    let of_principal = path.strip_prefix("smtp.senders.principals.").map(|rest| rest.rsplit_once('.'));
+    match (of_principal, path.strip_prefix("providers.").and_then(|rest| rest.split_once('.'))) {
+        (Some(Some((_, item))), _) if item.bytes().all(|b| b.is_ascii_digit()) => format!("smtp.senders.allow.{item}"),
+        (Some(_), _) => "smtp.senders.allow".to_owned(),
+        (None, Some((_, key))) => format!("provider_defaults.{key}"),
+        (None, None) => path.to_owned(),
     }
 }
 
@@ -81,13 +85,24 @@ pub(super) fn decode(tree: &mut Json, problems: &mut Vec<Problem>) -> Option<Con
                 let path = track.path().to_string().replace('[', ".").replace(']', "");
                 let default = default_at(&defaults, &path);
                 problems.push(Problem::new(&path, explain(&path, &error, default.as_ref())));
-                *lookup_mut(tree, &path)? = default?;
+                stand_in(tree, &defaults, &path, default)?;
             }
         }
     }
     unknown.remove("provider_defaults");
     problems.extend(unknown.iter().map(|path| unknown_key(path, &defaults)));
     decoded
+}
+
+/// Puts the default in place of a wrong value. An item of a list that is empty by default takes the list with it.
+fn stand_in(tree: &mut Json, defaults: &Json, path: &str, default: Option<Json>) -> Option<()> {
+    let list = || lookup(defaults, &default_path(parent(path))).filter(|list| list.is_array()).cloned();
+    let (path, default) = match default {
+        Some(default) => (path, default),
+        None => (parent(path), list()?),
+    };
+    *lookup_mut(tree, path)? = default;
+    Some(())
 }
 
 /// What stands in for a wrong value at `path`: its default; for an item of a list, the first of the default list.

@@ -13,10 +13,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::access::{Lists, Senders};
 use crate::controls::Policy;
+use crate::pattern::Pattern;
 use crate::secret::Secret;
+use crate::sender::Rewrite;
 use listen::Listen;
-use values::{Network, Rate, Size, duration};
+use values::{Network, Rate, Size, duration, pause};
 
 /// Everything. Only `app` and `cli` see it whole; a room gets its own section.
 #[derive(Debug, Clone, Deserialize)]
@@ -57,6 +60,17 @@ pub struct Smtp {
     /// Longest wait for the client's next octets; then 421 (RFC 5321 §4.5.3.2.7).
     #[serde(with = "duration")]
     pub idle_timeout: Duration,
+    /// How long the greeting is held back; who speaks before it is sent away (RFC 5321 §4.3.1).
+    #[serde(with = "pause")]
+    pub greeting_delay: Duration,
+    /// The protocol error that ends a session with 421.
+    pub max_errors: u64,
+    /// The command without any mail since the last one that ends a session with 421.
+    pub max_commands: u64,
+    /// Whose mail is taken.
+    pub senders: Senders,
+    /// For whom mail is taken.
+    pub recipients: Lists,
     /// Proxies whose PROXY header is believed, on listeners with `?proxy=require`.
     pub proxy_from: Vec<Network>,
     /// Certificates.
@@ -90,6 +104,8 @@ impl Tls {
 pub struct Auth {
     /// No mail without AUTH.
     pub required: bool,
+    /// The password is the API key that the client's mail is sent with.
+    pub passthrough: bool,
     /// Users with their argon2id hashes.
     #[serde(default)]
     pub users: BTreeMap<String, Hash>,
@@ -141,6 +157,8 @@ pub struct Provider {
     pub fanout: Fanout,
     /// What to do with what the API has no field for.
     pub unsupported: Unsupported,
+    /// Whether the API takes addresses whose local part is not ASCII (RFC 6531).
+    pub utf8_addresses: bool,
     /// Longest pause a Retry-After can impose on the account.
     #[serde(with = "duration")]
     pub max_hold_off: Duration,
@@ -243,6 +261,10 @@ pub enum PartialFailure {
 pub struct Sender {
     /// The From of mails that have none, as `Name <address>` or an address; empty means none.
     pub default: String,
+    /// Whose mail is sent; empty means anybody's.
+    pub allowed: Vec<Pattern>,
+    /// When the default takes the place of a mail's own From.
+    pub rewrite: Rewrite,
 }
 
 /// `[web]`: health, readiness, metrics.

@@ -10,6 +10,7 @@ use super::values::Network;
 use super::{Config, Fanout, Provider, ProviderKind, Smtp};
 use crate::address::Address;
 use crate::password;
+use crate::secret::Secret;
 use crate::sender::SenderPolicy;
 
 /// Every rule broken, with the fix.
@@ -19,10 +20,20 @@ pub fn check(config: &Config) -> Vec<Problem> {
     problems.extend(auth_rules(&config.smtp));
     problems.extend(time_rules(config));
     problems.extend(account_rules(config));
-    if let Err(message) = SenderPolicy::new(&config.sender.default) {
-        problems.push(Problem::new("sender.default", message));
-    }
+    problems.extend(sender_rules(config));
     problems
+}
+
+fn sender_rules(config: &Config) -> Option<Problem> {
+    let sender = &config.sender;
+    let message = match SenderPolicy::new(&sender.default, &sender.allowed, sender.rewrite) {
+        Err(message) => message,
+        Ok(sender) if !sender.is_ascii() && config.providers.values().any(|account| !account.utf8_addresses) => {
+            "is outside ASCII before the @, and the account's utf8_addresses is not set".to_owned()
+        }
+        Ok(_) => return None,
+    };
+    Some(Problem::new("sender.default", message))
 }
 
 /// No open relay by accident (DESIGN promise 7).
@@ -102,10 +113,11 @@ fn auth_rules(smtp: &Smtp) -> Vec<Problem> {
             problems.push(Problem::new(&key, message));
         }
     }
+    problems.extend(passthrough_rules(smtp));
     if !auth.required {
         return problems;
     }
-    if !auth.has_users() && smtp.tls.client_ca.is_empty() {
+    if !auth.has_users() && smtp.tls.client_ca.is_empty() && !auth.passthrough {
         problems.push(Problem::new(
             "smtp.auth.required",
             "nobody could log in; give smtp.auth.users or smtp.auth.users_file (`sidepost hash-password` makes the hashes), or smtp.tls.client_ca",
@@ -124,6 +136,26 @@ fn auth_rules(smtp: &Smtp) -> Vec<Problem> {
     problems
 }
 
+/// With the clients' own keys there is nobody without one: neither users nor certificates, nor who is in smtp.allow.
+fn passthrough_rules(smtp: &Smtp) -> Vec<Problem> {
+    let auth = &smtp.auth;
+    let mut problems = Vec::new();
+    let mut wrong = |message: &str| problems.push(Problem::new("smtp.auth.passthrough", message));
+    if !auth.passthrough {
+        return problems;
+    }
+    if !auth.required {
+        wrong("needs smtp.auth.required = true: a client without a login has no key");
+    }
+    if auth.has_users() {
+        wrong("takes every client's password for an API key; remove smtp.auth.users and smtp.auth.users_file");
+    }
+    if !smtp.tls.client_ca.is_empty() {
+        wrong("cannot go with smtp.tls.client_ca: who logs in by certificate has no key");
+    }
+    problems
+}
+
 /// Numbers that would let nothing pass, or that no machine can keep.
 fn limits(config: &Config) -> Vec<Problem> {
     let (smtp, delivery) = (&config.smtp, &config.delivery);
@@ -136,6 +168,12 @@ fn limits(config: &Config) -> Vec<Problem> {
         if !(1..=1_000_000).contains(&value) {
             problems.push(Problem::new(key, "must be at least 1 and at most 1000000"));
         }
+    }
+    if smtp.max_errors == 0 {
+        problems.push(Problem::new("smtp.max_errors", "must be at least 1"));
+    }
+    if smtp.max_commands < 10 {
+        problems.push(Problem::new("smtp.max_commands", "an honest mail needs up to ten commands; give more"));
     }
     if delivery.max_in_flight_bytes < smtp.max_message_size {
         problems
@@ -216,6 +254,7 @@ fn account_rules(config: &Config) -> Vec<Problem> {
     }
     for (name, account) in &config.providers {
         problems.extend(rules_of_account(name, account));
+        problems.extend(rules_of_key(name, account.api_key.as_ref(), config.smtp.auth.passthrough));
     }
     problems
 }
@@ -224,14 +263,6 @@ fn rules_of_account(name: &str, account: &Provider) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut wrong =
         |key: &str, message: String| problems.push(Problem::new(format!("providers.{name}.{key}"), message));
-    match &account.api_key {
-        None => wrong("api_key", "no key; give api_key_file (a file with the key in it) or api_key".to_owned()),
-        Some(key) if key.expose().is_empty() => wrong("api_key", "the key is empty".to_owned()),
-        Some(key) if key.expose().contains(|c: char| !c.is_ascii_graphic()) => {
-            wrong("api_key", "the key holds blanks or characters outside ASCII; is it the right file?".to_owned());
-        }
-        Some(_) => {}
-    }
     if account.burst == 0 {
         wrong("burst", "must be at least 1".to_owned());
     }
@@ -245,6 +276,22 @@ fn rules_of_account(name: &str, account: &Provider) -> Vec<Problem> {
         wrong("base_url", message);
     }
     problems
+}
+
+fn rules_of_key(name: &str, key: Option<&Secret>, passthrough: bool) -> Option<Problem> {
+    let message = match key.map(Secret::expose) {
+        None if passthrough => return None,
+        None => "no key; give api_key_file (a file with the key in it) or api_key",
+        Some(_) if passthrough => {
+            "smtp.auth.passthrough sends each mail with its client's own key; remove this one (or unset its variable)"
+        }
+        Some("") => "the key is empty",
+        Some(key) if key.contains(|c: char| !c.is_ascii_graphic()) => {
+            "the key holds blanks or characters outside ASCII; is it the right file?"
+        }
+        Some(_) => return None,
+    };
+    Some(Problem::new(format!("providers.{name}.api_key"), message))
 }
 
 /// https, or http to this machine: a key must not cross a network in the clear.

@@ -95,8 +95,8 @@ macro_rules! deserialize_from_str {
 pub(super) use deserialize_from_str;
 deserialize_from_str!(Size, Rate, Network);
 
-/// `#[serde(with = "duration")]`: `"25s"`, `"1m 30s"`, `"250ms"`.
-pub mod duration {
+/// `#[serde(with = "pause")]`: a duration in words that may be `"0s"`.
+pub mod pause {
     use super::{Deserialize, Deserializer, Duration};
 
     /// Longer than anything here is meant to last.
@@ -106,12 +106,23 @@ pub mod duration {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
         match humantime::parse_duration(&text) {
-            Ok(duration) if duration.is_zero() => {
-                Err(serde::de::Error::custom("a duration of 0 leaves no time at all"))
-            }
             Ok(duration) if duration > LONGEST => Err(serde::de::Error::custom("more than a day must be a slip")),
             Ok(duration) => Ok(duration),
             Err(_) => Err(serde::de::Error::custom(format!("{text:?} is not a duration like \"25s\" or \"5m\""))),
         }
+    }
+}
+
+/// `#[serde(with = "duration")]`: `"25s"`, `"1m 30s"`, `"250ms"`; never 0.
+pub mod duration {
+    use super::{Deserializer, Duration, pause};
+
+    /// Reads a duration in words.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let duration = pause::deserialize(deserializer)?;
+        if duration.is_zero() {
+            return Err(serde::de::Error::custom("a duration of 0 leaves no time at all"));
+        }
+        Ok(duration)
     }
 }

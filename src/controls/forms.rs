@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Setting;
 use super::table::{Form, Row};
-use crate::address::Address;
+use crate::address::{Address, Alphabet};
 use crate::message::{one_line, unix_seconds};
 
 /// Later than any mail can be meant to go (the end of 9999): milliseconds, taken for seconds.
@@ -69,7 +69,7 @@ pub(super) fn addresses(value: &Value) -> Vec<Option<Address>> {
         Value::String(text) => {
             let address =
                 text.rsplit_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(text.as_str(), |a| a.0);
-            vec![Address::parse(address.trim()).ok()]
+            vec![Address::parse_in(Alphabet::Utf8, address.trim()).ok()]
         }
         _ => vec![None],
     }
@@ -118,9 +118,14 @@ fn for_everybody(object: &Map<String, Value>, everybody: &[Address]) -> Result<M
     let mut values = object.clone();
     match (values.remove("_rcpt"), everybody) {
         (None, _) => Ok(values),
-        (Some(Value::String(one)), [only]) if only.as_str().eq_ignore_ascii_case(one.trim()) => Ok(values),
+        (Some(Value::String(one)), [only]) if is_of(&one, only) => Ok(values),
         _ => Err("has values for one recipient (_rcpt) of several"),
     }
+}
+
+/// Whether a text is this recipient's address, written the plain way: another way of writing it is refused, not guessed.
+fn is_of(text: &str, recipient: &Address) -> bool {
+    text.trim().eq_ignore_ascii_case(recipient.as_str())
 }
 
 fn pairs(text: &str) -> Result<Map<String, Value>, &'static str> {
@@ -233,7 +238,7 @@ fn expand(value: &Value, sections: &Map<String, Value>) -> Result<String, &'stat
 fn by_recipient(variables: &Map<String, Value>, everybody: &[Address]) -> Result<Map<String, Value>, &'static str> {
     let none = Map::new();
     let of = |recipient: &Address| {
-        let own = variables.iter().find(|(address, _)| address.eq_ignore_ascii_case(recipient.as_str()));
+        let own = variables.iter().find(|(address, _)| is_of(address, recipient));
         own.map_or(Ok(&none), |(_, own)| object(own))
     };
     let each = everybody.iter().map(of).collect::<Result<Vec<_>, _>>()?;

@@ -3,12 +3,15 @@
 use encodify::rfc2047::EncodedWord;
 
 use super::{Mailbox, words};
-use crate::address::Address;
+use crate::address::{Address, Alphabet};
 
-/// The mailboxes of a header value. Groups are flattened, what has no valid address is dropped.
+/// The mailboxes of a header value. Groups are flattened, what has no valid address is dropped. An address may be UTF-8
+/// (RFC 6532 §3.2), whatever the envelope said about that; where the value is not, a charset can be guessed for names, but
+/// not for addresses.
 pub(super) fn parse(value: &[u8]) -> Vec<Mailbox> {
     let text = words::utf8_or_windows(value);
-    let mut list = List { input: text.as_bytes(), at: 0, entry: Entry::default(), mailboxes: Vec::new() };
+    let alphabet = if std::str::from_utf8(value).is_ok() { Alphabet::Utf8 } else { Alphabet::Ascii };
+    let mut list = List { input: text.as_bytes(), alphabet, at: 0, entry: Entry::default(), mailboxes: Vec::new() };
     list.read();
     list.mailboxes
 }
@@ -34,6 +37,7 @@ struct Word {
 
 struct List<'a> {
     input: &'a [u8],
+    alphabet: Alphabet,
     at: usize,
     entry: Entry,
     mailboxes: Vec<Mailbox>,
@@ -67,7 +71,7 @@ impl List<'_> {
     }
 
     fn finish(&mut self) {
-        self.mailboxes.extend(std::mem::take(&mut self.entry).mailbox());
+        self.mailboxes.extend(std::mem::take(&mut self.entry).mailbox(self.alphabet));
     }
 
     /// A run of other characters; an encoded word is one whatever is in it.
@@ -166,17 +170,19 @@ impl List<'_> {
 }
 
 impl Entry {
-    fn mailbox(self) -> Option<Mailbox> {
+    fn mailbox(self, alphabet: Alphabet) -> Option<Mailbox> {
         let (name, address) = match self.angle {
             Some(angle) => (join(&self.words), angle),
             None => bare(&self.words)?,
         };
         let address = address.strip_prefix(b"mailto:").unwrap_or(&address);
-        let address = Address::parse(std::str::from_utf8(without_route(address)).ok()?).ok()?;
+        let written = std::str::from_utf8(without_route(address)).ok()?;
+        let address = Address::parse_in(alphabet, written).ok()?;
         // The comment after an address is where the name stood before RFC 822 (RFC 5322 §3.4 note).
         let name = Some(display(&name)).filter(|name| !name.is_empty()).unwrap_or_else(|| display(&self.comment));
         // The address once more is no name.
-        let named = !name.is_empty() && !name.eq_ignore_ascii_case(address.as_str());
+        let is_address = [written, address.as_str()].iter().any(|text| name.eq_ignore_ascii_case(text));
+        let named = !name.is_empty() && !is_address;
         Some(Mailbox { name: named.then_some(name), address })
     }
 }

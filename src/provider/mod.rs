@@ -15,6 +15,7 @@ use crate::config::{Provider as Settings, ProviderKind};
 use crate::controls::{Capacity, Controls};
 use crate::message::{Attachment, Content, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
+use crate::secret::Secret;
 
 /// One API, as an account uses it.
 pub trait Provider: Send + Sync {
@@ -154,9 +155,11 @@ impl Batch {
     }
 }
 
-/// An HTTP request, but for the credential.
+/// An HTTP request.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// The key to send it with, if it is not the account's own.
+    pub api_key: Option<Secret>,
     /// The method.
     pub method: Method,
     /// The whole address.

@@ -80,6 +80,7 @@ impl Provider for NexusProMail {
             reply_to: message.reply_to.first().map(|m| JsonMailbox { email: m.address.as_str(), name: None }),
         };
         Ok(Request {
+            api_key: None,
             method: Method::POST,
             url: self.url.clone(),
             headers: Vec::new(),

@@ -134,7 +134,7 @@ impl Provider for SendGrid {
         let body = Payload::with_attachments(to_json(&body, about_len(message)), &message.attachments, |a| {
             to_json(&describe(a), 256)
         });
-        Ok(Request { method: Method::POST, url: self.url.clone(), headers: Vec::new(), body })
+        Ok(Request { api_key: None, method: Method::POST, url: self.url.clone(), headers: Vec::new(), body })
     }
 
     fn classify(&self, batch: &Batch, response: &Response) -> Vec<Outcome> {

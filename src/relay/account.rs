@@ -21,6 +21,7 @@ use crate::metrics::{AccountLabel, Metrics, RequestLabel};
 use crate::outcome::{Cause, Kind, Outcome, Retry, Verdict};
 use crate::plan::Terms;
 use crate::provider::{self, Batch, Limits, Provider, Request};
+use crate::secret::Secret;
 
 /// One account.
 pub struct Account {
@@ -29,6 +30,7 @@ pub struct Account {
     limits: Limits,
     fanout: Fanout,
     unsupported: Unsupported,
+    utf8_addresses: bool,
     ambiguous: Ambiguous,
     transport: Arc<dyn Transport>,
     limiter: Limiter,
@@ -47,6 +49,8 @@ pub struct Delivered {
     pub attempts: u32,
     /// The last HTTP status.
     pub status: Option<u16>,
+    /// What the mail asked for.
+    pub controls: Controls,
 }
 
 /// One try at a batch.
@@ -74,6 +78,7 @@ impl Account {
             provider,
             fanout: settings.fanout,
             unsupported: settings.unsupported,
+            utf8_addresses: settings.utf8_addresses,
             ambiguous: delivery.ambiguous,
             transport,
             limiter: Limiter::new(settings.rate, NonZeroU32::new(settings.burst).unwrap_or(NonZeroU32::MIN)),
@@ -94,9 +99,15 @@ impl Account {
         &self.limits
     }
 
+    /// Whether it takes addresses beyond ASCII, as far as the operator knows.
+    pub fn utf8_addresses(&self) -> bool {
+        self.utf8_addresses
+    }
+
     /// What planning has to keep to; `apart` as in [`Terms`].
     pub fn terms(&self, apart: bool) -> Terms<'_> {
-        Terms { limits: &self.limits, fanout: self.fanout, unsupported: self.unsupported, apart }
+        let (fanout, unsupported) = (self.fanout, self.unsupported);
+        Terms { limits: &self.limits, fanout, unsupported, utf8_addresses: self.utf8_addresses, apart }
     }
 
     /// Whether a mail that comes now can go before `deadline`, as far as breaker and hold-off know.
@@ -115,20 +126,22 @@ impl Account {
         self.breaker().trouble(Instant::now().into_std(), self.start_by(deadline).into_std())
     }
 
-    /// Sends one batch as `controls` ask and repeats what may be repeated; returns before `deadline`.
+    /// Sends one batch as `controls` ask and repeats what may be repeated; returns before `deadline`. `api_key` is the
+    /// client's own key, if the mail goes by that.
     pub async fn deliver(
         &self,
         message: &Message,
         controls: &Controls,
         mut batch: Batch,
+        api_key: Option<&Secret>,
         deadline: Instant,
     ) -> Delivered {
         let start_by = self.start_by(deadline);
-        let mut delivered = Delivered { verdicts: Vec::with_capacity(batch.len()), attempts: 0, status: None };
+        let mut delivered = Delivered { verdicts: Vec::with_capacity(batch.len()), ..Delivered::default() };
         // A round in which the API only sorted recipients out is no failure, and each makes the batch smaller.
         let mut failures = 0;
         loop {
-            let outcomes = match self.attempt(message, controls, &batch, start_by).await {
+            let outcomes = match self.attempt(message, controls, &batch, api_key, start_by).await {
                 Attempt::Made(status, outcomes) => {
                     delivered.attempts += 1;
                     delivered.status = status;
@@ -162,7 +175,14 @@ impl Account {
     }
 
     /// Its turn first, the request then: what waits holds no rendered copy of the mail.
-    async fn attempt(&self, message: &Message, controls: &Controls, batch: &Batch, start_by: Instant) -> Attempt {
+    async fn attempt(
+        &self,
+        message: &Message,
+        controls: &Controls,
+        batch: &Batch,
+        api_key: Option<&Secret>,
+        start_by: Instant,
+    ) -> Attempt {
         if let Err(cause) = self.wait_for_turn(start_by).await {
             return Attempt::Blocked(cause);
         }
@@ -170,7 +190,7 @@ impl Account {
             return Attempt::Blocked(Cause::new(Kind::Overloaded, "too many requests are under way (max_in_flight)"));
         };
         let request = match self.provider.request(message, controls, batch) {
-            Ok(request) => request,
+            Ok(request) => Request { api_key: api_key.cloned(), ..request },
             Err(cause) => return Attempt::Blocked(cause),
         };
         if let Err(cause) = self.pass_breaker(start_by, Breaker::enter).await {
@@ -196,8 +216,12 @@ impl Account {
         };
         let label = RequestLabel { account: self.name.clone(), status: status.unwrap_or(0) };
         self.metrics.requests.get_or_create(&label).inc();
-        self.report(outcomes.iter().find_map(Outcome::cause));
-        (status, outcomes.into_iter().map(|outcome| self.weigh_ambiguous(outcome)).collect())
+        let cause = outcomes.iter().find_map(Outcome::cause);
+        // What the API has against a client's own key is that client's affair: nobody else is paused for it.
+        let own = request.api_key.is_some();
+        self.report(cause.filter(|cause| !(own && is_about_the_key(cause.kind))));
+        let outcomes = outcomes.into_iter().map(|outcome| if own { of_own_key(outcome) } else { outcome });
+        (status, outcomes.map(|outcome| self.weigh_ambiguous(outcome)).collect())
     }
 
     /// `delivery.ambiguous = "accept"`: rather never than twice.
@@ -275,6 +299,20 @@ impl Account {
 /// Whether this outcome may be another one after the next attempt.
 fn is_open(outcome: &Outcome) -> bool {
     outcome.cause().is_some_and(|cause| cause.kind.row().retry == Retry::Within)
+}
+
+fn is_about_the_key(kind: Kind) -> bool {
+    matches!(kind, Kind::Credentials | Kind::Quota | Kind::Throttled)
+}
+
+/// The client logged in with the key that the API refused: it is told that, and no operator is called.
+fn of_own_key(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Deferred(cause) | Outcome::Rejected(cause) if cause.kind == Kind::Credentials => {
+            Outcome::from_cause(Cause { kind: Kind::BadLogin, ..cause })
+        }
+        outcome => outcome,
+    }
 }
 
 fn is_unsent(outcome: &Outcome) -> bool {

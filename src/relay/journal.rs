@@ -83,7 +83,7 @@ impl Journal {
     /// What was left out under `unsupported = "degrade"`: said each time.
     pub fn losses(&self, transaction: &Transaction, losses: &[Loss]) {
         let what: Vec<&str> = losses.iter().map(|loss| loss.what.as_str()).collect();
-        warn!(id = %transaction.id, losses = what.join(", "), "sent without what the API cannot carry");
+        warn!(id = %transaction.id, losses = self.hide_addresses(&what.join(", ")), "sent without what the API cannot carry");
     }
 
     fn describe(self, verdict: &Verdict) -> String {

@@ -1,81 +1,159 @@
 //! Who was accepted in a transaction whose client has not had its final reply: so that its next try mails nobody twice.
 //!
-//! An entry is made when a transaction ends in 4yz although some were accepted, or when the client was gone before its
-//! final reply was on the wire. It is erased when a final reply has been written. So the ledger holds only unfinished
-//! business, is empty most of the time, and two equal mails sent on purpose both go out.
+//! A mark is made when a transaction ends in 4yz although some were accepted, or may have been; or when the client was
+//! gone before its final reply was on the wire. It is erased when a final reply has been written. So the ledger holds
+//! only unfinished business, is empty most of the time, and two equal mails sent on purpose both go out: one after the
+//! other, since what has not ended yet may be the first try of what comes now.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
-use crate::envelope::Transaction;
-use crate::outcome::{Outcome, Verdict};
+use crate::envelope::{Transaction, TransactionId};
+use crate::outcome::{Kind, Outcome, Verdict};
 use crate::reply::Reply;
 
 /// How long a client may take to try again.
 const TTL: Duration = Duration::from_hours(24);
-/// Most transactions remembered; beyond it the oldest is forgotten.
+/// Most messages remembered; beyond it the oldest is forgotten.
 const MOST: usize = 100_000;
 
 /// The digest of principal, reverse-path and message: what a client repeats when it tries again.
 type Key = [u8; 32];
+/// What equal transactions have in common, to be seen without a digest.
+type Shape = (usize, Option<Address>);
 
 /// The ledger of one relay, in memory.
 #[derive(Debug, Default)]
 pub struct Ledger {
     entries: Mutex<HashMap<Key, Entry>>,
+    under_way: Mutex<HashMap<Shape, Vec<UnderWay>>>,
+    turns: AtomicU64,
 }
 
+/// What is known of one message.
 #[derive(Debug)]
 struct Entry {
     since: Instant,
-    accepted: Vec<Verdict>,
+    marks: HashMap<Address, Mark>,
 }
 
-/// What becomes of the accepted recipients of one transaction: forgotten once [`Receipt::written`] was called, remembered
-/// when it is dropped without.
+/// What is known of one recipient.
+#[derive(Debug, Clone)]
+pub enum Mark {
+    /// The API took it.
+    Accepted(Verdict),
+    /// The API may have taken it, in this transaction.
+    Unknown(Verdict, TransactionId),
+}
+
+/// A transaction that has not ended, and the token that ends with it.
+#[derive(Debug)]
+struct UnderWay {
+    number: u64,
+    transaction: Transaction,
+    ended: CancellationToken,
+}
+
+/// A transaction's turn: no equal one runs beside it. Over when this is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    ledger: Arc<Ledger>,
+    shape: Shape,
+    number: u64,
+}
+
+/// What becomes of the marks of one transaction: forgotten once [`Receipt::written`] was called, remembered when it is
+/// dropped without.
 #[derive(Debug)]
 pub struct Receipt {
     ledger: Arc<Ledger>,
-    unfinished: Option<(Transaction, Vec<Verdict>)>,
+    unwritten: Option<Unwritten>,
+    /// Dropped last: who waits for it must find what was remembered.
+    _turn: Turn,
+}
+
+#[derive(Debug)]
+struct Unwritten {
+    transaction: Transaction,
+    /// Those that the reply is final for.
+    settled: Vec<Address>,
+    accepted: Vec<Mark>,
 }
 
 impl Ledger {
-    /// The recipients of this transaction that an earlier try of the client got accepted.
-    pub fn recall(&self, transaction: &Transaction) -> Vec<Verdict> {
-        let entries = self.entries();
+    /// Waits until no equal transaction for one of the same recipients is under way: if its client gives up waiting and
+    /// tries again, the first try's outcome has to be known first. `None`: that is not so before `until`.
+    pub async fn turn(self: &Arc<Self>, transaction: &Transaction, until: Instant) -> Option<Turn> {
+        loop {
+            let ended = match self.enter(transaction) {
+                Ok(turn) => return Some(turn),
+                Err(ended) => ended,
+            };
+            timeout_at(until, ended.cancelled()).await.ok()?;
+        }
+    }
+
+    fn enter(self: &Arc<Self>, transaction: &Transaction) -> Result<Turn, CancellationToken> {
+        let shape = (transaction.data.len(), transaction.envelope.reverse_path.clone());
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let alike = under_way.entry(shape.clone()).or_default();
+        if let Some(first) = alike.iter().find(|other| is_equal(&other.transaction, transaction)) {
+            return Err(first.ended.clone());
+        }
+        let number = self.turns.fetch_add(1, Ordering::Relaxed);
+        alike.push(UnderWay { number, transaction: transaction.clone(), ended: CancellationToken::new() });
+        Ok(Turn { ledger: Arc::clone(self), shape, number })
+    }
+
+    /// What an earlier try of the client left behind.
+    pub fn recall(&self, transaction: &Transaction) -> Vec<Mark> {
         // Nearly always: nothing is hashed then.
-        if entries.is_empty() {
+        if self.is_empty() {
             return Vec::new();
         }
-        drop(entries);
         let key = key(transaction);
         let entries = self.entries();
-        let entry = entries.get(&key).filter(|entry| entry.since.elapsed() < TTL);
-        let asked = |verdict: &&Verdict| transaction.envelope.recipients.contains(&verdict.recipient);
-        entry.into_iter().flat_map(|entry| &entry.accepted).filter(asked).cloned().collect()
+        let Some(entry) = entries.get(&key).filter(|entry| entry.since.elapsed() < TTL) else { return Vec::new() };
+        transaction.envelope.recipients.iter().filter_map(|recipient| entry.marks.get(recipient)).cloned().collect()
     }
 
-    /// Settles a transaction: with a temporary refusal the accepted recipients are remembered at once; with a final reply
-    /// they are until it has been written. A client that is told of each recipient has the final word on the accepted
-    /// ones, whatever became of the others.
-    pub fn settle(self: &Arc<Self>, transaction: Transaction, verdicts: Vec<Verdict>, reply: &Reply) -> Receipt {
-        let is_accepted = |v: &Verdict| matches!(v.outcome, Outcome::Accepted { .. });
-        let accepted: Vec<Verdict> = verdicts.into_iter().filter(is_accepted).collect();
-        let receipt = Receipt { ledger: Arc::clone(self), unfinished: Some((transaction, accepted)) };
-        let tries_all_again = reply.class() == 4 && !receipt.is_told_of_each();
-        if tries_all_again {
-            drop(receipt);
-            return Receipt { ledger: Arc::clone(self), unfinished: None };
-        }
-        receipt
+    /// Settles a transaction. With a temporary refusal the marks are remembered at once; with a final reply they are
+    /// until it has been written. A client that is told of each recipient has the final word on all that were not
+    /// deferred. `unknown` are those of earlier tries; they stay unknown where this try sent nothing.
+    pub fn settle(
+        self: &Arc<Self>,
+        transaction: Transaction,
+        verdicts: &[Verdict],
+        unknown: Vec<Mark>,
+        reply: &Reply,
+        turn: Turn,
+    ) -> Receipt {
+        let is_accepted = |v: &&Verdict| matches!(v.outcome, Outcome::Accepted { .. });
+        let is_unknown = |v: &&Verdict| v.outcome.cause().is_some_and(|cause| cause.kind == Kind::Ambiguous);
+        let accepted = verdicts.iter().filter(is_accepted).cloned().map(Mark::Accepted).collect();
+        let now_unknown = verdicts.iter().filter(is_unknown).cloned().map(|v| Mark::Unknown(v, transaction.id));
+        let is_settled = |v: &&Verdict| !matches!(v.outcome, Outcome::Deferred(_));
+        let settled: Vec<Address> = verdicts.iter().filter(is_settled).map(|v| v.recipient.clone()).collect();
+        let still = unknown.into_iter().filter(|mark| !settled.contains(&mark.verdict().recipient));
+        let unknown: Vec<Mark> = still.chain(now_unknown).collect();
+        self.remember(&transaction, unknown);
+        let unwritten = if reply.class() == 4 && !transaction.each {
+            self.remember(&transaction, accepted);
+            None
+        } else {
+            Some(Unwritten { transaction, settled, accepted })
+        };
+        Receipt { ledger: Arc::clone(self), unwritten, _turn: turn }
     }
 
-    /// How many transactions are unfinished.
+    /// How many messages are unfinished.
     pub fn len(&self) -> usize {
         self.entries().len()
     }
@@ -85,26 +163,36 @@ impl Ledger {
         self.entries().is_empty()
     }
 
-    fn remember(&self, transaction: &Transaction, accepted: Vec<Verdict>) {
-        if accepted.is_empty() {
+    /// How many transactions have not ended.
+    pub fn under_way(&self) -> usize {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
+    }
+
+    fn remember(&self, transaction: &Transaction, marks: Vec<Mark>) {
+        if marks.is_empty() {
             return;
         }
         let key = key(transaction);
         let mut entries = self.entries();
         if entries.len() >= MOST {
-            entries.retain(|_, entry| entry.since.elapsed() < TTL);
-            let oldest = entries.iter().min_by_key(|(_, entry)| entry.since).map(|(key, _)| *key);
-            if let Some(oldest) = oldest.filter(|_| entries.len() >= MOST) {
-                entries.remove(&oldest);
-            }
+            make_room(&mut entries);
         }
-        entries.insert(key, Entry { since: Instant::now(), accepted });
+        let entry = entries.entry(key).or_insert_with(|| Entry { since: Instant::now(), marks: HashMap::new() });
+        entry.since = Instant::now();
+        entry.marks.extend(marks.into_iter().map(|mark| (mark.verdict().recipient.clone(), mark)));
     }
 
-    fn forget(&self, transaction: &Transaction) {
-        if !self.is_empty() {
-            let key = key(transaction);
-            self.entries().remove(&key);
+    fn forget(&self, transaction: &Transaction, recipients: &[Address]) {
+        if self.is_empty() {
+            return;
+        }
+        let key = key(transaction);
+        let mut entries = self.entries();
+        if let Some(entry) = entries.get_mut(&key) {
+            entry.marks.retain(|recipient, _| !recipients.contains(recipient));
+            if entry.marks.is_empty() {
+                entries.remove(&key);
+            }
         }
     }
 
@@ -113,24 +201,59 @@ impl Ledger {
     }
 }
 
-impl Receipt {
-    fn is_told_of_each(&self) -> bool {
-        self.unfinished.as_ref().is_some_and(|(transaction, _)| transaction.each)
+impl Mark {
+    /// What was said of the recipient.
+    pub fn verdict(&self) -> &Verdict {
+        match self {
+            Self::Accepted(verdict) | Self::Unknown(verdict, _) => verdict,
+        }
     }
+}
 
+impl Receipt {
     /// The final reply is on the wire: the client knows, and nothing has to be remembered for it.
     pub fn written(mut self) {
-        if let Some((transaction, _)) = self.unfinished.take() {
-            self.ledger.forget(&transaction);
+        if let Some(unwritten) = self.unwritten.take() {
+            self.ledger.forget(&unwritten.transaction, &unwritten.settled);
         }
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if let Some((transaction, accepted)) = self.unfinished.take() {
-            self.ledger.remember(&transaction, accepted);
+        if let Some(unwritten) = self.unwritten.take() {
+            self.ledger.remember(&unwritten.transaction, unwritten.accepted);
         }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut under_way = self.ledger.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(alike) = under_way.get_mut(&self.shape) {
+            let over = alike.extract_if(.., |other| other.number == self.number);
+            over.for_each(|other| other.ended.cancel());
+            if alike.is_empty() {
+                under_way.remove(&self.shape);
+            }
+        }
+    }
+}
+
+/// Whether one may be the repetition of the other, for somebody. The octets are compared last.
+fn is_equal(one: &Transaction, other: &Transaction) -> bool {
+    let (a, b) = (&one.envelope, &other.envelope);
+    a.principal == b.principal
+        && a.reverse_path == b.reverse_path
+        && a.recipients.iter().any(|recipient| b.recipients.contains(recipient))
+        && one.data == other.data
+}
+
+fn make_room(entries: &mut HashMap<Key, Entry>) {
+    entries.retain(|_, entry| entry.since.elapsed() < TTL);
+    let oldest = entries.iter().min_by_key(|(_, entry)| entry.since).map(|(key, _)| *key);
+    if let Some(oldest) = oldest.filter(|_| entries.len() >= MOST) {
+        entries.remove(&oldest);
     }
 }
 

@@ -145,7 +145,7 @@ async fn receive(sandbox: &Sandbox, api: ProviderKind, request: Request) -> Resu
         api,
         test: is_test(api, key, &payload),
         mails: summaries(api, &payload),
-        findings: request_shape::check(api, &payload),
+        findings: request_shape::check(api, sandbox.alphabet, &payload),
         body,
     })
 }

@@ -25,6 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::address::Alphabet;
 use crate::config::ProviderKind;
 use answer::Refusal;
 use mailbox::{Mail, Mailbox};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub post: events::Post,
     /// Where the relay listens, as `host:port`, for the example on the page.
     pub smtp: String,
+    /// Which addresses the APIs take: as far as the operator says that they do.
+    pub alphabet: Alphabet,
 }
 
 /// The emulator's state.
@@ -57,6 +60,7 @@ pub struct Sandbox {
     reading: Semaphore,
     sender: events::Sender,
     smtp: String,
+    alphabet: Alphabet,
 }
 
 impl Sandbox {
@@ -69,6 +73,7 @@ impl Sandbox {
             reading: Semaphore::new(MAX_READING),
             sender: events::Sender::new(settings.post),
             smtp: settings.smtp,
+            alphabet: settings.alphabet,
         })
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::v3_shape;
-use crate::address::Address;
+use crate::address::{Address, Alphabet};
 use crate::config::ProviderKind;
 
 /// More findings than this help nobody.
@@ -20,9 +20,10 @@ pub struct Finding {
     pub message: String,
 }
 
-/// Checks the body of a send call. No findings: it has the documented shape.
-pub fn check(api: ProviderKind, payload: &Value) -> Vec<Finding> {
-    let mut findings = Findings { api, list: Vec::new() };
+/// Checks the body of a send call. No findings: it has the documented shape. Which addresses are taken is not documented:
+/// `alphabet` says it.
+pub fn check(api: ProviderKind, alphabet: Alphabet, payload: &Value) -> Vec<Finding> {
+    let mut findings = Findings { api, alphabet, list: Vec::new() };
     match api {
         ProviderKind::NexusProMail => findings.object("", payload, NEXUSPROMAIL),
         ProviderKind::ScaiSend | ProviderKind::SendGrid => v3_shape::check(&mut findings, payload),
@@ -63,6 +64,7 @@ pub(super) const fn optional(name: &'static str, check: Check) -> Field {
 /// What was found so far.
 pub(super) struct Findings {
     pub(super) api: ProviderKind,
+    alphabet: Alphabet,
     list: Vec<Finding>,
 }
 
@@ -156,7 +158,7 @@ impl Findings {
 
     fn email(&mut self, at: &str, value: &Value) {
         let Some(text) = self.string(at, value) else { return };
-        match Address::parse(text) {
+        match Address::parse_in(self.alphabet, text) {
             Err(error) => self.say(at, format!("is not a valid address: {error}")),
             // Mail to `root@localhost` never leaves a provider.
             Ok(address) if !address.domain().contains('.') => self.say(at, "is not a valid address: no such domain"),

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::address::{Address, AddressError};
+use crate::address::{Address, AddressError, Alphabet};
 use crate::reply::{Enhanced, Reply};
 use crate::secret::Secret;
 
@@ -62,6 +62,19 @@ pub struct Mail {
     /// Whether AUTH= was given (RFC 4954 §5). Who first sent the mail is nothing that the API could be told: the value
     /// is read and dropped.
     pub auth: bool,
+    /// Whether SMTPUTF8 was given (RFC 6531 §3.4): this transaction's paths may be UTF-8.
+    pub utf8: bool,
+}
+
+/// How far client and relay are with SMTPUTF8 (RFC 6531).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Utf8 {
+    /// The mail API takes ASCII addresses only, so it is not offered.
+    NotOffered,
+    /// MAIL can ask for it.
+    Offered,
+    /// This transaction's MAIL did.
+    InUse,
 }
 
 /// What BDAT says.
@@ -136,22 +149,26 @@ const VERBS: &[(&str, Verb)] = &[
     ("TRACE", Verb::Http),
 ];
 
-/// Reads one line, given without its CRLF. `hostname` completes `<postmaster>`.
+/// Reads one line, given without its CRLF. `hostname` completes `<postmaster>`; `utf8` says which paths are taken.
 ///
 /// # Errors
 /// The reply that refuses the line. A refused line changes nothing.
-pub fn parse(line: &[u8], hostname: &str) -> Result<Command, Reply> {
+pub fn parse(line: &[u8], hostname: &str, utf8: Utf8) -> Result<Command, Reply> {
     let line = line.trim_ascii_end(); // RFC 5321 §4.1.1: trailing white space is tolerated.
     let space = line.iter().position(|b| *b == b' ').unwrap_or(line.len());
     let (verb, argument) = line.split_at(space);
     match VERBS.iter().find(|(name, _)| verb.eq_ignore_ascii_case(name.as_bytes())) {
-        Some((_, Verb::Mail)) => mail(argument),
-        Some((_, Verb::Rcpt)) => rcpt(argument, hostname),
+        Some((_, Verb::Mail)) => mail(argument, utf8),
+        Some((_, Verb::Rcpt)) => rcpt(argument, hostname, utf8),
         Some((_, Verb::Bdat)) => Ok(bdat(argument).map_or(Command::BadBdat, Command::Bdat)),
         Some((_, Verb::Http)) => Ok(Command::Http),
         Some((_, Verb::Ehlo)) => client_name(argument).map(Command::Ehlo),
         Some((_, Verb::Helo)) => client_name(argument).map(Command::Helo),
         Some((_, Verb::Lhlo)) => client_name(argument).map(Command::Lhlo),
+        // RFC 6531 §3.7.4.2: what is asked for may be UTF-8; the parameter is about the reply, which is ASCII here.
+        Some((name, verb @ (Verb::Vrfy | Verb::Expn))) if utf8 != Utf8::NotOffered && is_printable_utf8(argument) => {
+            simple(name, *verb, argument)
+        }
         _ if !line.iter().all(|b| is_printable(*b)) => {
             Err(syntax("Commands are printable ASCII; the line holds other octets"))
         }
@@ -219,16 +236,19 @@ fn auth(argument: &[u8]) -> Result<Command, Reply> {
 
 // === MAIL and RCPT ===
 
-fn mail(argument: &[u8]) -> Result<Command, Reply> {
+fn mail(argument: &[u8], offer: Utf8) -> Result<Command, Reply> {
     const USAGE: &str = "Write MAIL FROM:<name@example.com>, or MAIL FROM:<> for no return address";
     let path = after_keyword(argument, b"FROM:").ok_or_else(|| syntax_501(USAGE))?;
+    // Whether UTF-8 is asked for stands behind the path.
+    let alphabet = if offer == Utf8::NotOffered { Alphabet::Ascii } else { Alphabet::Utf8 };
     let (reverse_path, rest) = match path.strip_prefix(b">") {
         Some(rest) => (None, rest),
-        None => address(path).map(|(a, rest)| (Some(a), rest)).map_err(sender_error)?,
+        None => address(path, alphabet).map(|(a, rest)| (Some(a), rest)).map_err(|e| sender_error(e, offer))?,
     };
     let mut size = None;
     let mut body = None;
     let mut auth = None;
+    let mut utf8 = None;
     for parameter in parameters(rest)? {
         let (keyword, value) = parameter?;
         if keyword.eq_ignore_ascii_case(b"SIZE") {
@@ -237,19 +257,28 @@ fn mail(argument: &[u8]) -> Result<Command, Reply> {
             once(&mut body, "BODY", body_type(value))?;
         } else if keyword.eq_ignore_ascii_case(b"AUTH") {
             once(&mut auth, "AUTH", mailbox_or_none(value))?;
+        } else if keyword.eq_ignore_ascii_case(b"SMTPUTF8") && offer != Utf8::NotOffered {
+            once(&mut utf8, "SMTPUTF8", no_value(value))?;
         } else {
+            // SMTPUTF8 too where it is not offered (RFC 5321 §4.1.1.11): clients send it only if it is, and one that needs
+            // it must not believe that it has it.
             return Err(unknown_parameter(keyword, "MAIL"));
         }
     }
-    Ok(Command::Mail(Mail { reverse_path, size: size.unwrap_or(0), auth: auth.is_some() }))
+    if utf8.is_none() && !argument.is_ascii() {
+        return Err(sender_error(AddressError::NotAscii, offer));
+    }
+    Ok(Command::Mail(Mail { reverse_path, size: size.unwrap_or(0), auth: auth.is_some(), utf8: utf8.is_some() }))
 }
 
-fn rcpt(argument: &[u8], hostname: &str) -> Result<Command, Reply> {
+fn rcpt(argument: &[u8], hostname: &str, utf8: Utf8) -> Result<Command, Reply> {
     const USAGE: &str = "Write RCPT TO:<name@example.com>";
     let path = after_keyword(argument, b"TO:").ok_or_else(|| syntax_501(USAGE))?;
+    let alphabet = if utf8 == Utf8::InUse { Alphabet::Utf8 } else { Alphabet::Ascii };
+    let refused = |error| recipient_error(error, utf8);
     let (address, rest) = match postmaster(path) {
-        Some(rest) => (Address::parse(&format!("postmaster@{hostname}")).map_err(recipient_error)?, rest),
-        None => address(path).map_err(recipient_error)?,
+        Some(rest) => (Address::parse(&format!("postmaster@{hostname}")).map_err(refused)?, rest),
+        None => address(path, alphabet).map_err(refused)?,
     };
     match parameters(rest)?.next() {
         None => Ok(Command::Rcpt(address)),
@@ -264,9 +293,9 @@ fn after_keyword<'a>(argument: &'a [u8], keyword: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// The mailbox before `>`, and what follows it.
-fn address(path: &[u8]) -> Result<(Address, &[u8]), AddressError> {
+fn address(path: &[u8], alphabet: Alphabet) -> Result<(Address, &[u8]), AddressError> {
     let path = after_route(path);
-    let (address, used) = Address::parse_prefix(path)?;
+    let (address, used) = Address::parse_prefix(alphabet, path)?;
     let rest = path.get(used..).unwrap_or_default();
     rest.strip_prefix(b">").map(|rest| (address, rest)).ok_or(AddressError::Domain)
 }
@@ -338,6 +367,14 @@ fn body_type(value: Option<&[u8]>) -> Result<(), Reply> {
     }
 }
 
+/// RFC 6531 §3.4.
+fn no_value(value: Option<&[u8]>) -> Result<(), Reply> {
+    match value {
+        None => Ok(()),
+        Some(_) => Err(argument_error("SMTPUTF8 takes no value; write it alone")),
+    }
+}
+
 /// RFC 4954 §5: `<>`, or a mailbox in xtext (RFC 3461 §4: `+` and two hexadecimal digits stand for an octet). What it
 /// stands for is never decoded, so no line end can hide in it.
 fn mailbox_or_none(value: Option<&[u8]>) -> Result<(), Reply> {
@@ -376,24 +413,37 @@ pub fn unknown_parameter(keyword: &[u8], verb: &str) -> Reply {
     Reply::new(555, Enhanced(5, 5, 4), format!("{verb} does not know the parameter {keyword:.40}; leave it out"))
 }
 
-fn sender_error(error: AddressError) -> Reply {
-    let text = format!("The sender's address is refused: {error}");
+fn sender_error(error: AddressError, utf8: Utf8) -> Reply {
     match error {
-        AddressError::NotAscii => Reply::new(553, Enhanced(5, 6, 7), text),
-        _ => Reply::new(501, Enhanced(5, 1, 7), text),
+        AddressError::NotAscii => not_ascii("sender", 550, utf8),
+        _ => Reply::new(501, Enhanced(5, 1, 7), format!("The sender's address is refused: {error}")),
     }
 }
 
-fn recipient_error(error: AddressError) -> Reply {
-    let enhanced = match error {
-        AddressError::NotAscii => Enhanced(5, 6, 7),
-        _ => Enhanced(5, 1, 3),
+fn recipient_error(error: AddressError, utf8: Utf8) -> Reply {
+    match error {
+        AddressError::NotAscii => not_ascii("recipient", 553, utf8),
+        _ => Reply::new(553, Enhanced(5, 1, 3), format!("The recipient's address is refused: {error}")),
+    }
+}
+
+/// RFC 6531 §3.5: 550 for MAIL, 553 ("mailbox name not allowed") for RCPT. Where no parameter would help, because the API
+/// is not known to carry such addresses, it is 550 for both: the mailbox is out of reach, whatever MAIL says.
+fn not_ascii(whose: &str, code: u16, utf8: Utf8) -> Reply {
+    let (code, why) = match utf8 {
+        Utf8::NotOffered => (550, ", and SMTPUTF8 is not offered here (a domain can be written as xn--)"),
+        Utf8::Offered | Utf8::InUse => (code, "; say SMTPUTF8 in MAIL"),
     };
-    Reply::new(553, enhanced, format!("The recipient's address is refused: {error}"))
+    let text = format!("The {whose}'s address is refused: {}{why}", AddressError::NotAscii);
+    Reply::new(code, Enhanced(5, 6, 7), text)
 }
 
 fn is_printable(octet: u8) -> bool {
     octet == b' ' || octet.is_ascii_graphic()
+}
+
+fn is_printable_utf8(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| !text.contains(char::is_control))
 }
 
 /// `Name: value`, as in HTTP requests and in messages.

@@ -23,7 +23,7 @@ use crate::smtp::budget::Share;
 use crate::smtp::codec::{ChunkDecoder, DataDecoder, Decode, Line, LineReader, Scan};
 use crate::smtp::sasl::{Credentials, Verdict};
 use crate::smtp::session::{self, Event, Next, Session, Step};
-use crate::smtp::tls::Tls;
+use crate::smtp::tls::{HANDSHAKE, Tls};
 use crate::smtp::{Greeted, Server, Submit};
 
 /// The read buffer of a connection that talks; thousands may be open. Holds the longest line.
@@ -34,8 +34,6 @@ const LARGE: usize = 64 * 1024;
 const REPLIES: usize = 4 * 1024;
 /// A message that comes slower than this many octets a second on the whole is not waited for.
 const SLOWEST: u64 = 1024;
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(30);
 /// How long the rest of what the client sends is swallowed after a 421: closing with octets unread would reset the
 /// connection, and the reset can overtake the reply.
 const LINGER: Duration = Duration::from_secs(1);
@@ -51,7 +49,7 @@ where
     let wire = Wire::new(Box::new(stream), &server);
     let mut connection = Connection { session, wire, client, server };
     tracing::debug!(client = name(client), "connection opened");
-    if AssertUnwindSafe(connection.converse(greeting)).catch_unwind().await.is_err() {
+    if AssertUnwindSafe(connection.begin(greeting)).catch_unwind().await.is_err() {
         connection.server.metrics.panics.inc();
         tracing::error!(client = name(client), "a bug of the relay ended this connection");
         let _ = connection.wire.last_words(&session::fault()).await;
@@ -75,6 +73,21 @@ struct Connection<R> {
 }
 
 impl<R: Submit> Connection<R> {
+    /// Greets the client, unless it speaks before it is greeted, and goes on.
+    async fn begin(&mut self, greeting: Step) -> Result<(), Lost> {
+        let delay = self.server.greeting_delay;
+        let step = match self.wire.hold_back(delay).await {
+            Ok(true) => {
+                tracing::info!(client = name(self.client), "sent away: it spoke before the greeting");
+                self.session.step(Event::Early)
+            }
+            Ok(false) => greeting,
+            Err(Lost::Drain) => self.session.step(Event::Drain),
+            Err(lost) => return Err(lost),
+        };
+        self.converse(step).await
+    }
+
     /// Goes on until the session says that it is over, or the client is lost.
     async fn converse(&mut self, mut step: Step) -> Result<(), Lost> {
         let mut share = self.server.budget.share();
@@ -94,7 +107,7 @@ impl<R: Submit> Connection<R> {
                 Next::ReadData => self.read_data(&mut share).await,
                 Next::ReadChunk(decoder) => self.read_chunk(decoder, &mut share).await,
                 Next::Swallow(octets) => self.swallow(octets, &mut share).await,
-                Next::CheckSender => Ok(Event::SenderChecked(self.server.relay.admit())),
+                Next::CheckSender(key) => Ok(Event::SenderChecked(self.server.relay.admit(key.as_ref()))),
                 Next::CheckPassword(credentials) => {
                     self.wire.flush().await?;
                     Ok(Event::PasswordChecked(self.check(credentials).await))
@@ -115,7 +128,14 @@ impl<R: Submit> Connection<R> {
             step = match event {
                 Ok(Event::Data(id, Err(flaw))) => self.refuse(id, Event::Data(id, Err(flaw))),
                 Ok(Event::Chunk(id, Err(flaw))) => self.refuse(id, Event::Chunk(id, Err(flaw))),
-                Ok(event) => self.session.step(event),
+                Ok(event) => {
+                    let is_verdict = matches!(event, Event::Line(_) | Event::SenderChecked(_));
+                    let step = self.session.step(event);
+                    if let Some(refusal) = step.reply.as_ref().filter(|reply| is_verdict && reply.is_policy()) {
+                        tracing::info!(client = name(self.client), reply = %refusal, "refused");
+                    }
+                    step
+                }
                 Err(Lost::Idle) => self.session.step(Event::Idle),
                 Err(Lost::Drain) => self.session.step(Event::Drain),
                 Err(Lost::Client) => return Err(Lost::Client),
@@ -293,6 +313,18 @@ impl Wire {
             Line::Garble => Event::Garble,
             Line::TooLong => Event::TooLong,
         })
+    }
+
+    /// Says nothing for a while; whether the client spoke meanwhile.
+    async fn hold_back(&mut self, delay: Duration) -> Result<bool, Lost> {
+        if delay.is_zero() {
+            return Ok(false);
+        }
+        match self.fill(Instant::now() + delay, false).await {
+            Ok(()) => Ok(true),
+            Err(Lost::Idle) => Ok(false),
+            Err(lost) => Err(lost),
+        }
     }
 
     /// Whether anything came behind the last line.

@@ -18,7 +18,7 @@ use crate::config::listen::{Listen, Place, Scheme};
 use crate::metrics::Metrics;
 use crate::reply::Reply;
 use crate::smtp::socket_file::{self, SocketFile};
-use crate::smtp::tls::Tls;
+use crate::smtp::tls::{HANDSHAKE, Tls};
 use crate::smtp::{Greeted, Protocol, Server, Submit, connection, proxy, session};
 
 /// How many connections the kernel keeps while we are not yet there to accept them.
@@ -27,8 +27,6 @@ const BACKLOG: i32 = 4096;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// How long a proxy has for its header.
 const PROXY_HEADER: Duration = Duration::from_secs(5);
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(15);
 
 /// A bound listener. Its Unix socket's file goes with it.
 #[derive(Debug)]

@@ -25,15 +25,17 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Access;
 use crate::config;
 use crate::envelope::Transaction;
 use crate::metrics::Metrics;
 use crate::relay::{Relay, Settled};
 use crate::reply::Reply;
+use crate::secret::Secret;
 use budget::Budget;
 use listener::Seats;
 use sasl::Authenticate;
-use session::{Offer, Terms};
+use session::{Admission, Offer, Terms};
 use tls::Tls;
 
 /// The longest time that is measured: "for ever" is taken as this, and no clock runs over.
@@ -41,26 +43,33 @@ const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// What the wire needs of a relay. Tests answer in its place.
 pub trait Submit: Send + Sync + 'static {
-    /// Asked at MAIL: the refusal, if no mail can be taken now.
+    /// Asked at MAIL: the refusal, if no mail can be taken now, or none that is sent with the client's own key.
     ///
     /// # Errors
     /// The reply to MAIL.
-    fn admit(&self) -> Result<(), Reply>;
+    fn admit(&self, api_key: Option<&Secret>) -> Result<(), Reply>;
 
     /// The largest message in octets.
     fn max_message_size(&self) -> usize;
+
+    /// Whether addresses beyond ASCII can be carried.
+    fn utf8_addresses(&self) -> bool;
 
     /// Relays one transaction; returns before the deadline.
     fn submit(self: Arc<Self>, transaction: Transaction) -> impl Future<Output = Settled> + Send;
 }
 
 impl Submit for Relay {
-    fn admit(&self) -> Result<(), Reply> {
-        Self::admit(self)
+    fn admit(&self, api_key: Option<&Secret>) -> Result<(), Reply> {
+        Self::admit(self, api_key)
     }
 
     fn max_message_size(&self) -> usize {
         Self::max_message_size(self)
+    }
+
+    fn utf8_addresses(&self) -> bool {
+        Self::utf8_addresses(self)
     }
 
     fn submit(self: Arc<Self>, transaction: Transaction) -> impl Future<Output = Settled> + Send {
@@ -99,12 +108,16 @@ pub struct Server<R> {
     allow: Vec<IpNet>,
     max_message_size: usize,
     max_recipients: usize,
+    max_errors: u64,
+    max_commands: u64,
+    access: Arc<Access>,
     seats: Arc<Seats>,
     tls: Option<Arc<Tls>>,
     tls_required: bool,
     auth: Option<Arc<dyn Authenticate>>,
-    auth_required: bool,
+    login_required: bool,
     idle_timeout: Duration,
+    greeting_delay: Duration,
     /// How long after the shutdown a message may still come in: what comes in last has a whole deadline left.
     drain: Duration,
     shutdown: CancellationToken,
@@ -123,11 +136,15 @@ impl<R: Submit> Server<R> {
             allow: smtp.allow.iter().map(|network| network.0).collect(),
             max_message_size: smtp.max_message_size.octets(),
             max_recipients: smtp.max_recipients,
+            max_errors: smtp.max_errors,
+            max_commands: smtp.max_commands,
+            access: Arc::new(Access { senders: smtp.senders.clone(), recipients: smtp.recipients.clone() }),
             tls: None,
             tls_required: false,
             auth: None,
-            auth_required: false,
+            login_required: smtp.auth.required,
             idle_timeout: smtp.idle_timeout.min(LONGEST),
+            greeting_delay: smtp.greeting_delay,
             drain: delivery.drain.min(LONGEST),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -140,10 +157,10 @@ impl<R: Submit> Server<R> {
         Self { tls: Some(tls), tls_required: required, ..self }
     }
 
-    /// The same with AUTH; `required`: no mail without authentication.
+    /// The same with AUTH.
     #[must_use]
-    pub fn with_auth(self, auth: Arc<dyn Authenticate>, required: bool) -> Self {
-        Self { auth: Some(auth), auth_required: required, ..self }
+    pub fn with_auth(self, auth: Arc<dyn Authenticate>) -> Self {
+        Self { auth: Some(auth), ..self }
     }
 
     /// Begins the drain: no more connections; idle sessions get 421; what runs may finish within `delivery.drain`.
@@ -169,7 +186,7 @@ impl<R: Submit> Server<R> {
 
     /// What a session with this client promises and demands. A client on a Unix socket may relay.
     fn terms(&self, peer: &Greeted) -> Terms {
-        let may_relay = peer.client.is_none_or(|ip| self.allow.iter().any(|net| net.contains(&ip.to_canonical())));
+        let is_known = peer.client.is_none_or(|ip| self.allow.iter().any(|net| net.contains(&ip.to_canonical())));
         Terms {
             client: peer.client.map(|ip| ip.to_canonical()),
             protocol: peer.protocol,
@@ -178,17 +195,21 @@ impl<R: Submit> Server<R> {
             hostname: Arc::clone(&self.hostname),
             max_message_size: self.max_message_size.min(self.relay.max_message_size()),
             max_recipients: self.max_recipients,
-            may_relay,
-            tls: offer(self.tls.is_some(), self.tls_required),
-            auth: offer(self.auth.is_some(), self.auth_required),
+            max_errors: self.max_errors,
+            max_commands: self.max_commands,
+            admission: match (self.login_required, is_known) {
+                (true, _) => Admission::LoginOnly,
+                (false, true) => Admission::Open,
+                (false, false) => Admission::Stranger,
+            },
+            tls: match (self.tls.is_some(), self.tls_required) {
+                (false, _) => Offer::No,
+                (true, false) => Offer::Optional,
+                (true, true) => Offer::Required,
+            },
+            auth: self.auth.is_some(),
+            access: Arc::clone(&self.access),
+            utf8_addresses: self.relay.utf8_addresses(),
         }
-    }
-}
-
-fn offer(there: bool, required: bool) -> Offer {
-    match (there, required) {
-        (false, _) => Offer::No,
-        (true, false) => Offer::Optional,
-        (true, true) => Offer::Required,
     }
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use encodify::base64::STANDARD;
 use futures_util::future::BoxFuture;
 
+use crate::envelope::Login;
 use crate::reply::{Enhanced, Reply};
 use crate::secret::Secret;
 
@@ -26,8 +27,8 @@ pub struct Credentials {
 /// Whether the credentials are good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// They are; the principal's name.
-    Welcome(String),
+    /// They are.
+    Welcome(Login),
     /// They are not, or nobody has that name: the client cannot tell which.
     Refused,
     /// The client has failed too often, and was not looked at.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
@@ -17,6 +18,9 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config;
 use crate::files::Watched;
+
+/// How long a handshake may take.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(15);
 
 /// What the server shows its clients; the newest that was sound.
 #[derive(Debug)]

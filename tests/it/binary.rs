@@ -261,9 +261,10 @@ fn no_secret_is_in_any_log() {
 
 #[test]
 fn an_api_that_is_down_is_told_as_such_and_shows_in_readiness() {
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", gone.local_addr().unwrap());
-    drop(gone);
+    // Bound and not listening: it refuses, and nobody else can get the port meanwhile.
+    let down = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    down.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let url = format!("http://{}", down.local_addr().unwrap().as_socket().unwrap());
     let relay = Relay::serve(&url, &["--set", "delivery.max_attempts=1"]);
     assert_eq!(relay.get("/healthz").0, 200);
     assert_eq!(relay.get("/readyz").0, 200);
@@ -377,6 +378,60 @@ fn render_prints_what_would_be_sent_and_sends_nothing() {
     assert!(degraded.status.success() && text(&degraded.stdout).contains("header X-Order"));
     std::fs::remove_file(mail).unwrap();
     assert_eq!(run(&["render", &fixture("no-such-file.eml")]).status.code(), Some(64));
+}
+
+/// What is written in any script goes to the API, the log and the screen as what it is; replies are ASCII.
+#[test]
+fn addresses_outside_ascii_come_out_right() {
+    let mail = fixture("plain/address-idn-utf8.eml");
+    let render = |more: &[&str]| run(&[&["render", &mail, "--json", "--rcpt", "ann@例.example"], more].concat());
+    let rendered = render(&["--from", "app@bücher.example"]);
+    assert!(rendered.status.success());
+    let rendered: Value = serde_json::from_slice(&rendered.stdout).unwrap();
+    let to = serde_json::json!({"address": "ann@xn--fsq.example", "role": "to", "request": 0});
+    assert_eq!(rendered["recipients"], serde_json::json!([to]));
+    assert_eq!(rendered["requests"][0]["body"]["from"]["email"], "info@xn--bcher-kva.example");
+    let refused = render(&["--rcpt", "jörg@example.net"]);
+    assert_eq!(refused.status.code(), Some(65));
+    let refused: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert_eq!(refused["refused"]["enhanced"], "5.6.7");
+    let taken: Value =
+        serde_json::from_slice(&render(&["--rcpt", "jörg@example.net", "--utf8-addresses"]).stdout).unwrap();
+    assert_eq!(taken["recipients"][1]["address"], "jörg@example.net");
+    assert_eq!(run(&["render", &mail, "--rcpt", "jo\u{308}rg@example.net"]).status.code(), Some(64));
+
+    let mut relay = Relay::sandbox(&["--set", "provider_defaults.utf8_addresses=true"]);
+    let send = |to: &str| run(&["send", "--server", &relay.smtp.to_string(), "--to", to]);
+    assert!(send("ok@bücher.example").status.success());
+    let taken = send("jörg@bücher.example");
+    assert!(taken.status.success() && text(&taken.stdout).contains("C: MAIL FROM:<sidepost@example.com> SMTPUTF8\n"));
+    let refused = send("suppressed-jörg@bücher.example");
+    assert!(text(&refused.stderr).contains("550 5.7.1") && refused.stderr.is_ascii(), "{}", text(&refused.stderr));
+    assert!(relay.get("/sandbox/mails").1.contains("jörg@xn--bcher-kva.example"));
+    relay.signal();
+    let log = relay.rest_of_log();
+    assert!(log.contains("\"jörg@xn--bcher-kva.example accepted msg_"), "{log}");
+
+    let relay = Relay::sandbox(&[]);
+    let refused = run(&["send", "--server", &relay.smtp.to_string(), "--to", "jörg@example.net"]);
+    assert!(text(&refused.stderr).contains("550 5.6.7") && !text(&refused.stdout).contains("SMTPUTF8\n"));
+}
+
+#[test]
+fn hidden_addresses_are_hidden_in_losses_too() {
+    let set = ["--set", "log.addresses=domain", "--set", "provider_defaults.unsupported=degrade"];
+    let mut relay = Relay::sandbox(&set);
+    let mut client = relay.connect();
+    for line in ["EHLO test", "MAIL FROM:<app@example.com>", "RCPT TO:<ok@example.com>", "DATA"] {
+        client.say(line);
+    }
+    let reply = client.say("From: app@example.com\r\nReply-To: jörg@example.com\r\n\r\nhello\r\n.");
+    assert!(reply.starts_with("250 "), "{reply}");
+    relay.signal();
+    drop(client);
+    let log = relay.rest_of_log();
+    assert!(log.contains("Reply-To (address) (it is not ASCII)"), "{log}");
+    assert!(!log.contains("rg@") && !log.contains("ok@"), "{log}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::{Message, SmtpTransport, Transport};
 use serde_json::Value;
 use sidepost::password::Hash;
 
@@ -157,4 +159,59 @@ fn check_shows_no_hash() {
     assert!(output.status.success() && shown.contains("smtp.auth.users.app"), "{shown}{}", text(&output.stderr));
     assert!(!shown.contains("argon2id") && shown.contains("\"********\""));
     assert_eq!(run(&["check", "--set", "smtp.auth.users.app=plain"]).status.code(), Some(78));
+}
+
+fn mail(from: &str, to: &str) -> Message {
+    let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+    Message::builder().from(from).to(to).subject("hi").body("hello".to_owned()).unwrap()
+}
+
+#[test]
+fn the_password_can_be_the_api_key() {
+    let on = ["--set", "smtp.auth.passthrough=true", "--set", "smtp.auth.required=true"];
+    let mut relay = Relay::sandbox(&on);
+    let login = |key: &str| {
+        let smtp = SmtpTransport::builder_dangerous("127.0.0.1").port(relay.smtp.port());
+        smtp.credentials(Credentials::new("apikey".to_owned(), key.to_owned())).build()
+    };
+    let mail = mail("app@example.com", "ok@example.com");
+    let error = |smtp: SmtpTransport| format!("{:?}", smtp.send(&mail).unwrap_err());
+    assert!(login("sg_live_good").send(&mail).is_ok());
+    // The sandbox refuses keys that are called wrong: first when one is used, then at AUTH.
+    let first = error(login("CANARY-wrong"));
+    assert!(first.contains("refuses the key that you logged in with"), "{first}");
+    let next = error(login("CANARY-wrong"));
+    assert!(next.contains("Name or password is wrong"), "{next}");
+    assert!(login("sg_live_good").send(&mail).is_ok(), "others are not disturbed");
+    let stranger = SmtpTransport::builder_dangerous("127.0.0.1").port(relay.smtp.port()).build();
+    assert!(error(stranger).contains("Authenticate first"));
+    relay.signal();
+    assert!(relay.process.wait().unwrap().success());
+    let log = relay.rest_of_log();
+    assert!(log.contains("\"principal\":\"key-") && !log.contains("CANARY") && !log.contains("sg_live"), "{log}");
+}
+
+#[test]
+fn the_lists_hold_and_the_log_says_so() {
+    let lists = [
+        "--set",
+        "smtp.senders.allow=*@example.com",
+        "--set",
+        "smtp.recipients.deny=all-staff@*",
+        "--set",
+        "smtp.greeting_delay=500ms",
+    ];
+    let mut relay = Relay::sandbox(&lists);
+    let smtp = SmtpTransport::builder_dangerous("127.0.0.1").port(relay.smtp.port()).build();
+    let error = |from: &str, to: &str| format!("{:?}", smtp.send(&mail(from, to)).unwrap_err());
+    assert!(smtp.send(&mail("app@example.com", "ok@example.com")).is_ok());
+    assert!(error("app@example.org", "ok@example.com").contains("is not on the list"));
+    assert!(error("app@example.com", "all-staff@example.com").contains("is on the list"));
+    let mut early = TcpStream::connect(relay.smtp).unwrap();
+    early.write_all(b"EHLO x\r\n").unwrap();
+    assert!(line(&mut early).starts_with("554 "));
+    relay.signal();
+    assert!(relay.process.wait().unwrap().success());
+    let log = relay.rest_of_log();
+    assert!(log.contains("The recipient <all-staff@example.com> is refused") && log.contains("spoke before"), "{log}");
 }

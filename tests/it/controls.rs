@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use sidepost::address::Address;
+use sidepost::address::{Address, Alphabet};
 use sidepost::config::decode::{default_account, default_controls};
 use sidepost::config::{ProviderKind, Unsupported};
 use sidepost::controls::table::{Meaning, TABLE};
@@ -33,7 +33,7 @@ fn ask(raw: Bytes, envelope: &Envelope, kind: ProviderKind, controls: &Policy) -
     let provider = provider::build(&settings);
     let limits = provider.limits();
     let unsupported = Unsupported::Degrade;
-    let terms = Terms { limits: &limits, fanout: settings.fanout, unsupported, apart: false };
+    let terms = Terms { limits: &limits, fanout: settings.fanout, unsupported, utf8_addresses: false, apart: false };
     let policies = Policies { sender: SenderPolicy::default(), controls: controls.clone() };
     let (message, plan) = prepare(raw, envelope, envelope, &policies, terms)?;
     let requests = plan.batches.iter().map(|batch| provider.request(&message, &plan.controls, batch));
@@ -111,7 +111,7 @@ fn the_sandbox_takes_what_controls_make() {
         let expected: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         for kind in ProviderKind::ALL {
             let Some(request) = expected[kind.name()].get("request") else { continue };
-            let findings = sidepost::sandbox::request_shape::check(kind, request);
+            let findings = sidepost::sandbox::request_shape::check(kind, Alphabet::Ascii, request);
             assert!(findings.is_empty(), "{}: {findings:?}", file.display());
         }
     }
@@ -210,6 +210,7 @@ fn recipients_of_a_header_are_compared_with_the_whole_envelope() {
         limits: &limits,
         fanout: sidepost::config::Fanout::Auto,
         unsupported: Unsupported::Refuse,
+        utf8_addresses: false,
         apart: false,
     };
     let policies = Policies { sender: SenderPolicy::default(), controls: everything() };
@@ -317,7 +318,7 @@ proptest! {
         let policy = Policy { invalid: Stance::Ignore, recipients: Stance::Ignore, ..everything() };
         if let Ok((plan, requests)) = ask(raw.into(), &envelope(&["ann@example.net"]), ProviderKind::SendGrid, &policy) {
             let body = body(&requests[0]);
-            let findings = sidepost::sandbox::request_shape::check(ProviderKind::SendGrid, &body);
+            let findings = sidepost::sandbox::request_shape::check(ProviderKind::SendGrid, Alphabet::Ascii, &body);
             prop_assert!(findings.is_empty(), "{findings:?} {body}");
             prop_assert!(plan.controls.ignored.iter().all(|one| !one.why.contains(char::is_control)));
         }

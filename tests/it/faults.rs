@@ -1,11 +1,13 @@
 //! Faults of the API and what the relay makes of them, with paused time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sidepost::outcome::Kind;
+use sidepost::relay::Relay;
 use tokio::time::Instant;
 
-use crate::world::{Answer, Script, config, relay, submit};
+use crate::world::{Answer, MAIL, Script, config, relay, submit, transaction};
 
 const ANN: &[&str] = &["ann@example.net"];
 
@@ -35,12 +37,12 @@ async fn a_long_pause_is_451_at_once_and_holds_the_account_off() {
     let relay = relay(&config(&[]), &script);
     let start = Instant::now();
     assert!(submit(&relay, ANN).await.starts_with("451 4.4.5 "));
-    assert!(relay.admit().unwrap_err().to_string().starts_with("451 4.4.5 "), "the next client is told at MAIL");
+    assert!(relay.admit(None).unwrap_err().to_string().starts_with("451 4.4.5 "), "the next client is told at MAIL");
     assert!(submit(&relay, ANN).await.starts_with("451 4.4.5 "));
     assert!(seconds(start) < 0.1);
     assert_eq!(script.requests(), 1, "no request during the pause");
     tokio::time::advance(Duration::from_secs(601)).await;
-    assert!(relay.admit().is_ok());
+    assert!(relay.admit(None).is_ok());
     assert!(submit(&relay, ANN).await.starts_with("250 "));
 }
 
@@ -112,17 +114,17 @@ async fn a_refused_key_opens_the_breaker_and_a_probe_closes_it() {
     let script = Script::new([Answer::status(401), Answer::status(401)]);
     let relay = relay(&config(&[]), &script);
     assert!(submit(&relay, ANN).await.starts_with("451 4.3.5 "));
-    let early = relay.admit().unwrap_err().to_string();
+    let early = relay.admit(None).unwrap_err().to_string();
     assert!(early.starts_with("451 4.3.5 "), "{early}");
     assert!(submit(&relay, ANN).await.starts_with("451 4.3.5 "));
     assert_eq!(script.requests(), 1);
     tokio::time::advance(Duration::from_secs(11)).await;
-    assert!(relay.admit().is_ok(), "a probe is due");
+    assert!(relay.admit(None).is_ok(), "a probe is due");
     assert!(submit(&relay, ANN).await.starts_with("451 4.3.5 "));
-    assert!(relay.admit().is_err(), "the probe failed");
+    assert!(relay.admit(None).is_err(), "the probe failed");
     tokio::time::advance(Duration::from_secs(11)).await;
     assert!(submit(&relay, ANN).await.starts_with("250 "));
-    assert!(relay.admit().is_ok());
+    assert!(relay.admit(None).is_ok());
     assert_eq!(relay.trouble(), None);
 }
 
@@ -131,10 +133,10 @@ async fn five_failures_in_a_row_open_the_breaker() {
     let script = Script::new(vec![Answer::status(500); 5]);
     let relay = relay(&config(&[]), &script);
     for n in 0..5 {
-        assert!(relay.admit().is_ok(), "after {n} failures");
+        assert!(relay.admit(None).is_ok(), "after {n} failures");
         submit(&relay, ANN).await;
     }
-    assert!(relay.admit().is_err());
+    assert!(relay.admit(None).is_err());
     assert!(relay.trouble().is_some());
 }
 
@@ -145,7 +147,7 @@ async fn a_refused_mail_says_nothing_of_the_account() {
     for _ in 0..9 {
         assert!(submit(&relay, ANN).await.starts_with("554 5.6.0 "));
     }
-    assert!(relay.admit().is_ok());
+    assert!(relay.admit(None).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,7 +241,7 @@ async fn the_same_mail_twice_on_purpose_goes_out_twice() {
 async fn a_client_that_was_gone_is_told_the_next_time() {
     let script = Script::new([Answer::ok("m1")]);
     let relay = relay(&config(&[]), &script);
-    let untold = std::sync::Arc::clone(&relay).submit(crate::world::transaction(crate::world::MAIL, ANN)).await;
+    let untold = Arc::clone(&relay).submit(transaction(MAIL, ANN)).await;
     drop(untold);
     assert_eq!(relay.unfinished(), 1);
     let reply = submit(&relay, ANN).await;
@@ -319,8 +321,73 @@ async fn a_permanent_refusal_pauses_nobody() {
     let script = Script::new([answer]);
     let relay = relay(&config(&[]), &script);
     assert!(submit(&relay, ANN).await.starts_with("552 "));
-    assert!(relay.admit().is_ok() && relay.trouble().is_none());
+    assert!(relay.admit(None).is_ok() && relay.trouble().is_none());
     assert!(submit(&relay, ANN).await.starts_with("250 "));
+}
+
+async fn submit_to(relay: &Arc<Relay>, recipient: &str) -> String {
+    submit(relay, &[recipient]).await
+}
+
+/// A client that tries again while its first try runs is told of that one's outcome; nothing is sent twice.
+#[tokio::test(start_paused = true)]
+async fn the_second_try_waits_for_the_first() {
+    let slow = Answer::After(Duration::from_secs(9), Box::new(Answer::ok("m1")));
+    let script = Script::new([slow]);
+    let relay = relay(&config(&[]), &script);
+    let first = async {
+        // Its client is gone when the reply comes.
+        drop(Arc::clone(&relay).submit(transaction(MAIL, ANN)).await);
+    };
+    let second = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        submit(&relay, ANN).await
+    };
+    // Another recipient's mail is another mail.
+    let ((), second, other) = tokio::join!(first, second, submit_to(&relay, "bob@example.net"));
+    assert!(second.starts_with("250 2.0.0 Ok m1 ") && other.starts_with("250 "), "{second} {other}");
+    assert_eq!((script.requests(), relay.unfinished(), relay.under_way()), (2, 0, 0));
+}
+
+/// Two on purpose, at one moment: both go out, one after the other.
+#[tokio::test(start_paused = true)]
+async fn two_equal_mails_at_one_moment_both_go_out() {
+    let script = Script::new([]);
+    let relay = relay(&config(&[]), &script);
+    let replies = tokio::join!(submit(&relay, ANN), submit(&relay, ANN));
+    assert!(replies.0.starts_with("250 ") && replies.1.starts_with("250 "));
+    assert_eq!((script.requests(), relay.unfinished(), relay.under_way()), (2, 0, 0));
+}
+
+/// A first try whose reply is not on the wire in the time of the second.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_first_try_is_told_in_time() {
+    let script = Script::new([]);
+    let relay = relay(&config(&[]), &script);
+    let first = Arc::clone(&relay).submit(transaction(MAIL, ANN)).await;
+    let begun = Instant::now();
+    let second = Arc::clone(&relay).submit(transaction(MAIL, ANN)).await;
+    let reply = second.reply.to_string();
+    assert!(reply.starts_with("451 4.3.0 The same mail is under way") && second.receipt.is_none(), "{reply}");
+    assert_eq!((seconds(begun).round(), script.requests()), (25.0, 1));
+    first.receipt.unwrap().written();
+    assert_eq!((relay.unfinished(), relay.under_way()), (0, 0));
+}
+
+/// One message in two transactions, as a client sends it that has many recipients: neither forgets for the other.
+#[tokio::test(start_paused = true)]
+async fn two_parts_of_one_message_are_remembered_apart() {
+    let script = Script::new([taken("m1"), Answer::status(500), taken("m2"), Answer::status(500)]);
+    let relay = relay(&config(NEXUS), &script);
+    let (one, other) = (&["a@example.net", "b@example.net"], &["c@example.net", "d@example.net"]);
+    for part in [one, other] {
+        assert!(submit(&relay, part).await.starts_with("451 "));
+    }
+    assert_eq!(relay.unfinished(), 1, "one message");
+    for part in [one, other] {
+        assert!(submit(&relay, part).await.starts_with("250 "));
+    }
+    assert_eq!((script.requests(), relay.unfinished()), (6, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -329,7 +396,8 @@ async fn what_waits_behind_max_in_flight_is_told_in_time_and_permits_come_back()
     let script = Script::new(vec![slow; 9]);
     let relay = relay(&config(&["providers.main.max_in_flight=1"]), &script);
     let start = Instant::now();
-    let replies = futures_util::future::join_all((0..4).map(|_| submit(&relay, ANN))).await;
+    let recipients = ["a@example.net", "b@example.net", "c@example.net", "d@example.net"];
+    let replies = futures_util::future::join_all(recipients.each_ref().map(|r| submit_to(&relay, r))).await;
     assert_eq!(replies.iter().filter(|r| r.starts_with("250 ")).count(), 2, "{replies:?}");
     assert!(replies.iter().filter(|r| r.starts_with("452 4.3.1 ")).count() == 2 && seconds(start) <= 25.0);
     assert!(submit(&relay, ANN).await.starts_with("250 "));

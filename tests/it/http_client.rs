@@ -16,7 +16,7 @@ use tokio::time::Instant;
 const BODY: &str = r#"{"subject":"hi"}"#;
 
 fn request(url: String) -> Request {
-    Request { method: Method::POST, url, headers: Vec::new(), body: Payload::json(BODY.into()) }
+    Request { api_key: None, method: Method::POST, url, headers: Vec::new(), body: Payload::json(BODY.into()) }
 }
 
 async fn post(url: String, wait: Duration) -> Result<Response, TransportError> {

@@ -49,6 +49,10 @@ fn some_limits() -> impl Strategy<Value = Limits> {
     })
 }
 
+fn terms(limits: &Limits, fanout: Fanout, apart: bool) -> Terms<'_> {
+    Terms { limits, fanout, unsupported: Unsupported::Degrade, utf8_addresses: false, apart }
+}
+
 fn a_fanout() -> impl Strategy<Value = Fanout> {
     prop_oneof![Just(Fanout::Auto), Just(Fanout::Single), Just(Fanout::PerRecipient)]
 }
@@ -81,7 +85,7 @@ proptest! {
         apart in any::<bool>()
     ) {
         let message = Message { to, cc, ..Message::default() };
-        let plan = plan(&envelope, &message, Terms { limits: &limits, fanout, unsupported: Unsupported::Degrade, apart });
+        let plan = plan(&envelope, &message, terms(&limits, fanout, apart));
         let mut sent: Vec<&Address> = plan.batches.iter().flat_map(Batch::recipients).collect();
         let mut wanted: Vec<&Address> = envelope.recipients.iter().collect();
         sent.sort();
@@ -100,7 +104,7 @@ proptest! {
         apart in any::<bool>()
     ) {
         let message = Message { to, cc, ..Message::default() };
-        for batch in plan(&envelope, &message, Terms { limits: &limits, fanout, unsupported: Unsupported::Degrade, apart }).batches {
+        for batch in plan(&envelope, &message, terms(&limits, fanout, apart)).batches {
             for group in batch.personalizations {
                 let members: Vec<&Mailbox> = group.mailboxes().collect();
                 let hidden = members.iter().any(|m| !reads_like_any(&m.address, &message.to) && !reads_like_any(&m.address, &message.cc));

@@ -26,5 +26,6 @@ mod smtp_session;
 mod smtp_world;
 mod transcripts;
 mod users;
+mod utf8_addresses;
 mod web;
 mod world;

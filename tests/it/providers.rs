@@ -104,7 +104,8 @@ fn requests_of(mail: &[u8], kind: ProviderKind) -> serde_json::Value {
     let provider = provider::build(&settings);
     let limits = provider.limits();
     let ask = |unsupported| {
-        let terms = Terms { limits: &limits, fanout: settings.fanout, unsupported, apart: false };
+        let terms =
+            Terms { limits: &limits, fanout: settings.fanout, unsupported, utf8_addresses: false, apart: false };
         prepare(raw.clone(), &envelope, &envelope, &policies(), terms)
     };
     let (message, plan) = ask(Unsupported::Degrade).unwrap();

@@ -44,6 +44,24 @@ fn every_command_is_in_the_readme() {
     }
 }
 
+/// What the table of access says is said in a story.
+#[test]
+fn the_replies_of_the_access_table_are_told() {
+    let readme = readme();
+    let table = readme.split("| the client | is told |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let told: String = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts"))
+        .unwrap()
+        .map(|story| fs::read_to_string(story.unwrap().path()).unwrap())
+        .collect();
+    let cells = table.lines().filter_map(|row| row.split(" | ").nth(1));
+    let mut codes: Vec<&str> = cells.flat_map(|cell| cell.split(" at ")).map(str::trim).collect();
+    codes.retain(|code| code.starts_with(|c: char| c.is_ascii_digit()) && code.len() <= 10);
+    assert!(codes.len() >= 6, "{codes:?}");
+    for code in codes {
+        assert!(told.contains(&format!("S: {code} ")), "no story says {code}");
+    }
+}
+
 #[test]
 fn every_key_that_the_readme_names_exists() {
     let defaults = sidepost::config::layers::DEFAULTS;

@@ -4,14 +4,15 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use sidepost::address::Address;
 use sidepost::reply::Reply;
-use sidepost::smtp::command::{Command, Mail, parse};
+use sidepost::smtp::command::{Command, Mail, Utf8, parse};
 
 fn read(line: &[u8]) -> Result<Command, Reply> {
-    parse(line, "relay.test")
+    parse(line, "relay.test", Utf8::NotOffered)
 }
 
 fn mail(reverse_path: &str, size: u64) -> Command {
-    Command::Mail(Mail { reverse_path: (!reverse_path.is_empty()).then(|| address(reverse_path)), size, auth: false })
+    let reverse_path = (!reverse_path.is_empty()).then(|| address(reverse_path));
+    Command::Mail(Mail { reverse_path, size, auth: false, utf8: false })
 }
 
 fn address(text: &str) -> Address {
@@ -121,12 +122,12 @@ fn what_is_no_address_is_refused() {
         (b"MAIL FROM:<postmaster>", "501 5.1.7"),
         (b"MAIL FROM:<<a@b.test>", "501 5.1.7"),
         (b"MAIL FROM:<a@b.test>>", "501 5.5.4"),
-        (b"MAIL FROM:<j\xc3\xb6@b.test>", "553 5.6.7"),
+        (b"MAIL FROM:<j\xc3\xb6@b.test>", "550 5.6.7"),
         (b"RCPT TO:<>", "553 5.1.3"),
         (b"RCPT TO:<ann>", "553 5.1.3"),
         (b"RCPT TO:<\"a\x00\x01b\"@c.test>", "553 5.1.3"),
         (b"RCPT TO:<us\ter@c.test>", "553 5.1.3"),
-        (b"RCPT TO:<\xff\xfe@c>", "553 5.6.7"),
+        (b"RCPT TO:<\xff\xfe@c>", "550 5.6.7"),
         (b"RCPT TO:<u@>", "553 5.1.3"),
         (b"RCPT TO:<a.@b>", "553 5.1.3"),
         (b"RCPT TO:<u@[300.1.2.3]>", "553 5.1.3"),
@@ -211,6 +212,11 @@ pub fn any_line() -> impl Strategy<Value = Vec<u8>> {
         b"BDAT 3",
         b"BDAT 3 LAST",
         b"STARTTLS",
+        b"MAIL FROM:<j\xc3\xb6@b.test> SMTPUTF8",
+        b"RCPT TO:<j\xc3\xb6@b.test>",
+        b" SMTPUTF8",
+        b"\xc3\xb6",
+        b"\xcc\x88",
     ];
     vec(prop::sample::select(words), 1..6).prop_map(|words| words.concat())
 }
@@ -220,16 +226,12 @@ proptest! {
 
     #[test]
     fn any_line_is_answered(line in any_line()) {
-        if let Err(reply) = read(&line) {
-            is_lawful(&reply);
-        }
+        is_answered(&line);
     }
 
     #[test]
     fn any_octets_are_answered(line in vec(any::<u8>(), 0..80)) {
-        if let Err(reply) = read(&line) {
-            is_lawful(&reply);
-        }
+        is_answered(&line);
     }
 
     #[test]
@@ -239,6 +241,21 @@ proptest! {
             let Ok(Command::Rcpt(address)) = read(format!("RCPT TO:<{local}@{domain}>").as_bytes()) else { continue };
             prop_assert_eq!(Address::parse(address.as_str()), Ok(address.clone()));
             prop_assert_eq!(read(format!("RCPT TO:<{address}>").as_bytes()), Ok(Command::Rcpt(address)));
+        }
+    }
+}
+
+/// Whatever was agreed on; and an address beyond ASCII is read only where that is.
+fn is_answered(line: &[u8]) {
+    for utf8 in [Utf8::NotOffered, Utf8::Offered, Utf8::InUse] {
+        match parse(line, "relay.test", utf8) {
+            Err(reply) => is_lawful(&reply),
+            Ok(Command::Rcpt(address)) => assert!(utf8 == Utf8::InUse || address.is_ascii()),
+            Ok(Command::Mail(mail)) => {
+                assert!(utf8 != Utf8::NotOffered || !mail.utf8);
+                assert!(mail.utf8 || mail.reverse_path.is_none_or(|address| address.is_ascii()));
+            }
+            Ok(_) => {}
         }
     }
 }

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sidepost::address::Address;
-use sidepost::envelope::TransactionId;
+use sidepost::envelope::{Login, TransactionId};
 use sidepost::reply::{Enhanced, Reply};
 use sidepost::smtp::Protocol;
 use sidepost::smtp::codec::{ChunkDecoder, Decode, Flaw};
 use sidepost::smtp::sasl::Verdict;
-use sidepost::smtp::session::{Event, Next, Offer, Session, Step, Terms};
+use sidepost::smtp::session::{Admission, Event, Next, Offer, Session, Step, Terms};
 
 use crate::smtp_command::{any_line, is_lawful};
 
@@ -22,11 +22,15 @@ fn terms() -> Terms {
         encrypted: false,
         principal: None,
         tls: Offer::No,
-        auth: Offer::No,
+        auth: false,
+        access: Arc::default(),
         hostname: Arc::from("relay.test"),
         max_message_size: 1000,
         max_recipients: 3,
-        may_relay: true,
+        max_errors: 20,
+        max_commands: 10_000,
+        admission: Admission::Open,
+        utf8_addresses: false,
     }
 }
 
@@ -75,13 +79,13 @@ impl Scenario {
 
     fn line(&mut self, line: &str) -> (Reply, Next) {
         let mut step = self.0.step(Event::Line(line.as_bytes()));
-        if matches!(step.next, Next::CheckSender) {
+        if matches!(step.next, Next::CheckSender(_)) {
             assert!(step.reply.is_none());
             step = self.0.step(Event::SenderChecked(Ok(())));
         }
         if let Next::CheckPassword(credentials) = &step.next {
             let good = (&credentials.user[..], credentials.password.expose()) == ("ann", "secret");
-            let verdict = if good { Verdict::Welcome("ann".into()) } else { Verdict::Refused };
+            let verdict = if good { Verdict::Welcome(Login::of("ann")) } else { Verdict::Refused };
             step = self.0.step(Event::PasswordChecked(verdict));
         }
         if let Next::ReadChunk(decoder) = step.next {
@@ -188,13 +192,13 @@ fn mail_is_refused_before_its_body_is_sent() {
     ]);
     assert_eq!(s.0.protocol_errors(), 0, "what a pipelining client sent before it could know is no error");
 
-    let mut s = Scenario(begun(Terms { may_relay: false, ..terms() }));
+    let mut s = Scenario(begun(Terms { admission: Admission::Stranger, ..terms() }));
     s.all(&[("EHLO a", "250"), ("MAIL FROM:<>", "550 5.7.1"), ("RCPT TO:<a@b.test>", "503"), ("QUIT", "221")]);
 
     let mut s = Scenario::new();
     s.all(&[("EHLO a", "250")]);
     let step = s.0.step(Event::Line(b"MAIL FROM:<>"));
-    assert!(matches!(step, Step { reply: None, next: Next::CheckSender, .. }));
+    assert!(matches!(step, Step { reply: None, next: Next::CheckSender(_), .. }));
     let step = s.0.step(Event::SenderChecked(Err(Reply::new(451, Enhanced(4, 3, 2), "breaker open"))));
     assert_eq!(step.reply.unwrap().code, 451);
     s.all(&[("RCPT TO:<a@b.test>", "503"), ("DATA", "503"), ("MAIL FROM:<>", "250")]);
@@ -374,7 +378,7 @@ fn with_auth(terms_: Terms) -> Scenario {
 }
 
 fn private() -> Terms {
-    Terms { auth: Offer::Optional, encrypted: true, ..terms() }
+    Terms { auth: true, encrypted: true, ..terms() }
 }
 
 #[test]
@@ -413,7 +417,7 @@ fn an_exchange_that_fails_changes_nothing() {
         &[("AUTH", "501 5.5.4")],
         &[("AUTH PLAIN a b", "501 5.5.4")],
     ] {
-        let mut s = with_auth(Terms { auth: Offer::Required, ..private() });
+        let mut s = with_auth(Terms { admission: Admission::LoginOnly, ..private() });
         s.all(dialogue);
         s.all(&[("NOOP", "250"), ("MAIL FROM:<>", "530 5.7.0"), ("RCPT TO:<a@b.test>", "503"), (GOOD, "235")]);
         s.all(&[("MAIL FROM:<>", "250")]);
@@ -452,16 +456,22 @@ fn passwords_are_not_taken_in_the_clear() {
 
 #[test]
 fn who_is_known_may_send_from_anywhere() {
-    let stranger = Terms { may_relay: false, ..private() };
+    let stranger = Terms { admission: Admission::Stranger, ..private() };
     let mut s = with_auth(stranger.clone());
     s.all(&[("MAIL FROM:<>", "530 5.7.0"), (GOOD, "235"), ("MAIL FROM:<>", "250"), (GOOD, "503")]);
-    let mut s = Scenario(begun(Terms { principal: Some("CN=app".into()), ..stranger }));
+    let known = Terms { principal: Some("CN=app".into()), ..stranger };
+    let mut s = Scenario(begun(known.clone()));
     s.all(&[("EHLO a", "250"), ("MAIL FROM:<>", "250")]);
+    // Certificates only: there is no password to ask for.
+    let certified = Terms { auth: false, admission: Admission::LoginOnly, ..known };
+    Scenario(begun(certified.clone())).all(&[("EHLO a", "250"), ("MAIL FROM:<>", "250")]);
+    let mut s = Scenario(begun(Terms { principal: None, ..certified }));
+    s.all(&[("EHLO a", "250"), ("MAIL FROM:<>", "530 5.7.0"), (GOOD, "502 5.5.1")]);
 }
 
 #[test]
 fn encryption_begins_a_new_session() {
-    let offered = Terms { tls: Offer::Required, auth: Offer::Optional, ..terms() };
+    let offered = Terms { tls: Offer::Required, auth: true, ..terms() };
     let mut s = Scenario(begun(offered.clone()));
     s.all(&[(
         "EHLO a",
@@ -494,8 +504,11 @@ proptest! {
 
     /// Whatever is said, each line and each message gets exactly one lawful reply, and after the end there is none.
     #[test]
-    fn every_line_has_one_reply(lines in vec(any_line(), 0..60), answers in vec(0u8..8, 1..10)) {
-        let mut session = begun(Terms { tls: Offer::Optional, auth: Offer::Optional, client: None, ..terms() });
+    fn every_line_has_one_reply(
+        lines in vec(any_line(), 0..60), answers in vec(0u8..8, 1..10), utf8_addresses in any::<bool>()
+    ) {
+        let (tls, auth) = (Offer::Optional, true);
+        let mut session = begun(Terms { tls, auth, client: None, utf8_addresses, ..terms() });
         let mut answers = answers.into_iter().cycle();
         for line in lines {
             let greeting = line.to_ascii_uppercase().starts_with(b"EHLO") || line.to_ascii_uppercase().starts_with(b"HELO");
@@ -520,16 +533,19 @@ proptest! {
                     Next::Swallow(_) => session.step(Event::Swallowed),
                     Next::LookBehind => session.step(Event::Behind(!yes)),
                     Next::Handshake => session.step(Event::Encrypted(None)),
-                    Next::CheckPassword(_) if yes => session.step(Event::PasswordChecked(Verdict::Welcome("x".into()))),
+                    Next::CheckPassword(_) if yes => session.step(Event::PasswordChecked(Verdict::Welcome(Login::of("x")))),
                     Next::CheckPassword(_) => session.step(Event::PasswordChecked(Verdict::Refused)),
-                    Next::CheckSender if yes => session.step(Event::SenderChecked(Ok(()))),
-                    Next::CheckSender => session.step(Event::SenderChecked(Err(Reply::new(451, Enhanced(4, 3, 2), "no")))),
+                    Next::CheckSender(_) if yes => session.step(Event::SenderChecked(Ok(()))),
+                    Next::CheckSender(_) => session.step(Event::SenderChecked(Err(Reply::new(451, Enhanced(4, 3, 2), "no")))),
                     Next::ReadData => {
                         replies -= 1; // 354 asks for the message; the reply to the message is the next one.
                         session.step(Event::Data(id(), if yes { Ok(Bytes::new()) } else { Err(Flaw::LineEnds) }))
                     }
                     Next::Relay(transaction) => {
-                        prop_assert!(!transaction.envelope.recipients.is_empty());
+                        let envelope = transaction.envelope;
+                        prop_assert!(!envelope.recipients.is_empty());
+                        let mut addresses = envelope.recipients.iter().chain(&envelope.reverse_path);
+                        prop_assert!(utf8_addresses || addresses.all(Address::is_ascii));
                         session.step(Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "Ok"), Vec::new()))
                     }
                 };
@@ -546,7 +562,7 @@ proptest! {
     /// Events in no order at all: the session may end, but it does not panic.
     #[test]
     fn no_event_is_fatal(events in vec(0u8..18, 0..30)) {
-        let mut session = begun(Terms { tls: Offer::Optional, auth: Offer::Optional, client: None, ..terms() });
+        let mut session = begun(Terms { tls: Offer::Optional, auth: true, client: None, ..terms() });
         for event in events {
             let step = session.step(match event {
                 0 => Event::Line(b"EHLO a"),

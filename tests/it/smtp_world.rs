@@ -8,12 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use sidepost::access::{Lists, Senders};
 use sidepost::config::values::Size;
 use sidepost::config::{self, Ambiguous, Auth, Delivery, PartialFailure, Smtp};
-use sidepost::envelope::Transaction;
+use sidepost::envelope::{Login, Transaction};
 use sidepost::metrics::Metrics;
 use sidepost::relay::Settled;
 use sidepost::reply::{Enhanced, Reply};
+use sidepost::secret::Secret;
 use sidepost::smtp::sasl::{Authenticate, Credentials, Verdict};
 use sidepost::smtp::tls::Tls;
 use sidepost::smtp::{Greeted, Protocol, Server, Submit, connection};
@@ -32,7 +34,7 @@ pub struct Scripted {
 }
 
 impl Submit for Scripted {
-    fn admit(&self) -> Result<(), Reply> {
+    fn admit(&self, _: Option<&Secret>) -> Result<(), Reply> {
         match self.busy.load(Ordering::Relaxed) {
             0 => Ok(()),
             1 => Err(Reply::new(451, Enhanced(4, 3, 2), "busy")),
@@ -42,6 +44,10 @@ impl Submit for Scripted {
 
     fn max_message_size(&self) -> usize {
         usize::MAX
+    }
+
+    fn utf8_addresses(&self) -> bool {
+        false
     }
 
     async fn submit(self: Arc<Self>, transaction: Transaction) -> Settled {
@@ -64,7 +70,7 @@ impl Authenticate for Users {
     fn check<'a>(&'a self, credentials: &'a Credentials, _: Option<IpAddr>) -> BoxFuture<'a, Verdict> {
         Box::pin(async move {
             match (&credentials.user[..], credentials.password.expose()) {
-                ("ann", "secret") => Verdict::Welcome("ann".to_owned()),
+                ("ann", "secret") => Verdict::Welcome(Login::of("ann")),
                 ("many", _) => Verdict::TooMany,
                 ("panic", _) => panic!("on purpose"),
                 _ => Verdict::Refused,
@@ -102,6 +108,11 @@ pub fn smtp() -> Smtp {
         max_connections: 3,
         max_connections_per_client: 2,
         idle_timeout: IDLE,
+        greeting_delay: Duration::ZERO,
+        max_errors: 20,
+        max_commands: 1000,
+        senders: Senders::default(),
+        recipients: Lists::default(),
         proxy_from: vec!["127.0.0.0/8".parse().unwrap()],
         tls: config::Tls::default(),
         auth: Auth::default(),

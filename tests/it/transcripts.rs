@@ -1,7 +1,7 @@
 //! Golden dialogues: each file in tests/transcripts is a story over the whole relay, with paused time.
 //!
 //! ```text
-//! #! key=value …   configuration, and client=ADDRESS, encrypted, lmtp, auth[=required], tls[=required]
+//! #! key=value …   configuration, and client=ADDRESS, encrypted, lmtp, auth[=required], passthrough, tls[=required]
 //! #                why
 //! C: line          the client sends a line with CRLF
 //! C< octets        the client sends exactly these (\r \n \0 \xHH \\, and {text*1000} repeats)
@@ -22,26 +22,26 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
-use sidepost::config::LogAddresses;
 use sidepost::metrics::Metrics;
 use sidepost::outcome::TABLE;
-use sidepost::plan::Policies;
 use sidepost::provider::{Request, Response};
+use sidepost::recent::Recent;
 use sidepost::relay::Relay;
-use sidepost::relay::account::Account;
 use sidepost::relay::http::{Transport, TransportError};
-use sidepost::relay::journal::Journal;
-use sidepost::sender::SenderPolicy;
 use sidepost::smtp::{Greeted, Protocol, Server, connection};
+use sidepost::users::Passthrough;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::smtp_world::{Users, from, tls};
-use crate::world::config;
+use crate::world::{config, relay_over};
 
 /// Longer than any timer of the relay: what has not happened by then never will.
 const NEVER: Duration = Duration::from_secs(100_000);
+
+/// Somebody who could log in, for the rules; who may is [`Users`]'s to say.
+const ANN: &str = "smtp.auth.users.ann=$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$4T0yM1tGMQ0Kf7yV5h4yXg";
 
 type Answer = Result<Response, TransportError>;
 
@@ -82,20 +82,24 @@ impl Story {
         let peer = Greeted { encrypted: flags.contains(&"encrypted"), protocol, ..from(client.parse().ok()) };
         let (keys, flags): (Vec<&str>, Vec<&str>) =
             flags.iter().partition(|f| f.contains('.') && !f.starts_with("client="));
+        let mut keys = keys;
+        if flags.contains(&"auth=required") {
+            keys.extend(["smtp.auth.required=true", ANN]);
+        }
+        if flags.contains(&"passthrough") {
+            keys.extend(["smtp.auth.required=true", "smtp.auth.passthrough=true"]);
+        }
         let config = config(&keys);
         let metrics = Arc::new(Metrics::default());
         let (send, requests) = mpsc::unbounded_channel();
         let transport: Arc<dyn Transport> = Arc::new(Api { requests: send });
-        let account =
-            Account::new("main", &config.providers["main"], &config.delivery, transport, Arc::clone(&metrics));
-        let sender = SenderPolicy::new(&config.sender.default).unwrap();
-        let policies = Policies { sender, controls: config.controls.clone() };
-        let journal = Journal::new(LogAddresses::Full);
-        let relay = Relay::new(Arc::new(account), policies, &config.delivery, journal, Arc::clone(&metrics));
-        let mut server = Server::new(&config.smtp, &config.delivery, Arc::new(relay), metrics);
+        let refused_keys = Arc::new(Recent::new(Duration::from_mins(10)).unwrap());
+        let relay = relay_over(&config, transport, &refused_keys, &metrics);
+        let mut server = Server::new(&config.smtp, &config.delivery, relay, metrics);
         for flag in flags {
             server = match flag {
-                "auth" | "auth=required" => server.with_auth(Arc::new(Users), flag != "auth"),
+                "auth" | "auth=required" => server.with_auth(Arc::new(Users)),
+                "passthrough" => server.with_auth(Arc::new(Passthrough::new(Arc::clone(&refused_keys)))),
                 "tls" | "tls=required" => server.with_tls(tls().0, flag != "tls"),
                 _ => server,
             };

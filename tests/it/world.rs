@@ -15,6 +15,7 @@ use sidepost::metrics::Metrics;
 use sidepost::outcome::Kind;
 use sidepost::plan::Policies;
 use sidepost::provider::{Request, Response};
+use sidepost::recent::Recent;
 use sidepost::relay::Relay;
 use sidepost::relay::account::Account;
 use sidepost::relay::http::{Transport, TransportError};
@@ -105,19 +106,35 @@ fn give(answer: Answer, deadline: Instant) -> BoxFuture<'static, Result<Response
 
 /// A valid configuration with one account called `main`.
 pub fn config(flags: &[&str]) -> Config {
-    let mut all = vec!["providers.main.kind=scaisend".to_owned(), "providers.main.api_key=CANARY".to_owned()];
+    let mut all = vec!["providers.main.kind=scaisend".to_owned()];
+    if !flags.contains(&"smtp.auth.passthrough=true") {
+        all.push("providers.main.api_key=CANARY".to_owned());
+    }
     all.push("smtp.hostname=relay.test".to_owned());
     all.extend(flags.iter().map(|f| (*f).to_owned()));
     Layers { flags: all, ..Layers::default() }.load().expect("a valid configuration").config
 }
 
 pub fn relay(config: &Config, script: &Arc<Script>) -> Arc<Relay> {
-    let metrics = Arc::new(Metrics::default());
-    let transport: Arc<dyn Transport> = script.clone();
-    let account = Account::new("main", &config.providers["main"], &config.delivery, transport, Arc::clone(&metrics));
-    let sender = SenderPolicy::new(&config.sender.default).unwrap();
+    let refused_keys = Arc::new(Recent::new(Duration::from_mins(10)).unwrap());
+    relay_over(config, script.clone(), &refused_keys, &Arc::default())
+}
+
+/// The whole relay over a transport.
+pub fn relay_over(
+    config: &Config,
+    transport: Arc<dyn Transport>,
+    refused_keys: &Arc<Recent>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Relay> {
+    let account = Account::new("main", &config.providers["main"], &config.delivery, transport, Arc::clone(metrics));
+    let sender = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite)
+        .unwrap()
+        .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
-    Arc::new(Relay::new(Arc::new(account), policies, &config.delivery, Journal::new(LogAddresses::Full), metrics))
+    let journal = Journal::new(LogAddresses::Full);
+    let (refused_keys, metrics) = (Arc::clone(refused_keys), Arc::clone(metrics));
+    Arc::new(Relay::new(Arc::new(account), policies, &config.delivery, journal, refused_keys, metrics))
 }
 
 pub fn address(text: &str) -> Address {
@@ -138,6 +155,7 @@ pub fn transaction(mail: &str, recipients: &[&str]) -> Transaction {
             recipients: recipients.iter().map(|r| address(r)).collect(),
         },
         data: Bytes::from(mail.to_owned()),
+        api_key: None,
         each: false,
     }
 }

@@ -1,6 +1,7 @@
 //! Who may do what: AUTH (RFC 4954), STARTTLS (RFC 3207), and what MAIL asks for.
 
-use super::{Next, Offer, Session, State, Step, reply};
+use super::{Admission, Next, Offer, Session, State, Step, reply};
+use crate::envelope::Login;
 use crate::reply::Reply;
 use crate::smtp::command::{self, Auth};
 use crate::smtp::sasl::{Mechanism, Turn, Verdict};
@@ -21,7 +22,7 @@ impl Session {
 
     /// Whether EHLO names AUTH.
     pub(super) fn offers_auth(&self) -> bool {
-        self.terms.auth != Offer::No && self.principal.is_none() && self.is_private() && !self.needs_tls()
+        self.terms.auth && self.login.is_none() && self.is_private() && !self.needs_tls()
     }
 
     /// Whether EHLO names STARTTLS (RFC 3207 §4.2: not twice).
@@ -34,22 +35,26 @@ impl Session {
         if self.needs_tls() {
             return Some(reply(530, 7, 0, "Encrypt the connection first: say STARTTLS"));
         }
-        let is_known = self.principal.is_some();
-        let must_be_known = self.terms.auth == Offer::Required;
-        if is_known || (self.terms.may_relay && !must_be_known) {
+        if self.login.is_some() {
             return None;
         }
-        if self.terms.auth == Offer::No {
-            let text = "This client may not send here; the operator can add its network to smtp.allow";
-            return Some(reply(550, 7, 1, text));
+        match (self.terms.admission, self.terms.auth) {
+            (Admission::Open, _) => None,
+            (_, true) => Some(reply(530, 7, 0, "Authenticate first: say AUTH")),
+            (Admission::LoginOnly, false) => {
+                Some(reply(530, 7, 0, "Show a client certificate that this relay knows, within TLS"))
+            }
+            (Admission::Stranger, false) => {
+                let text = "This client may not send here; the operator can add its network to smtp.allow";
+                Some(reply(550, 7, 1, text))
+            }
         }
-        Some(reply(530, 7, 0, "Authenticate first: say AUTH"))
     }
 
     // === AUTH ===
 
     pub(super) fn authenticate(&mut self, state: State, auth: &Auth) -> Step {
-        if self.terms.auth == Offer::No {
+        if !self.terms.auth {
             return self.refuse(state, command::not_offered("AUTH"));
         }
         if self.helo.is_none() {
@@ -58,7 +63,7 @@ impl Session {
         if !matches!(state, State::Idle { .. }) {
             return self.refuse(state, reply(503, 5, 1, "A transaction is open; authenticate before MAIL"));
         }
-        if self.principal.is_some() {
+        if self.login.is_some() {
             return self.refuse(state, reply(503, 5, 1, "You are authenticated already"));
         }
         if !self.offers_auth() {
@@ -84,8 +89,8 @@ impl Session {
 
     pub(super) fn judge(&mut self, verdict: Verdict) -> Step {
         match verdict {
-            Verdict::Welcome(principal) => {
-                self.principal = Some(principal);
+            Verdict::Welcome(login) => {
+                self.login = Some(login);
                 self.idle(reply(235, 7, 0, "Welcome"))
             }
             Verdict::Refused => self.turn_down(reply(535, 7, 8, "Name or password is wrong")),
@@ -132,7 +137,7 @@ impl Session {
     pub(super) fn start_over(&mut self, principal: Option<String>) -> Step {
         self.encrypted = true;
         self.helo = None;
-        self.principal = principal;
+        self.login = principal.map(Login::of);
         self.state = State::Idle { refused: false };
         Step::new(None, Next::ReadLine)
     }

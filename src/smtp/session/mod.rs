@@ -26,8 +26,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::envelope::{Envelope, Transaction, TransactionId};
+use crate::access::Access;
+use crate::envelope::{Envelope, Login, Transaction, TransactionId};
 use crate::reply::Reply;
+use crate::secret::Secret;
 use crate::smtp::Protocol;
 use crate::smtp::codec::{ChunkDecoder, Flaw};
 use crate::smtp::command::{self, Chunk, Command};
@@ -35,9 +37,6 @@ use crate::smtp::sasl::{Credentials, Exchange, Verdict};
 use replies::{help, is_protocol_error, reply};
 
 pub use replies::{busy, fault};
-
-/// How many protocol errors end a session. An honest client makes one or two; who makes twenty is out of step.
-const MAX_ERRORS: u64 = 20;
 
 /// Whether a client can have something, or has to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +47,17 @@ pub enum Offer {
     Optional,
     /// No mail without it.
     Required,
+}
+
+/// Whether a client may send without a login, be it by AUTH or by a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It may.
+    Open,
+    /// Others may; its network is not among them.
+    Stranger,
+    /// Nobody may.
+    LoginOnly,
 }
 
 /// What the session promises and demands.
@@ -67,17 +77,27 @@ pub struct Terms {
     pub max_message_size: usize,
     /// Most recipients of one transaction.
     pub max_recipients: usize,
-    /// Whether this client's network may send.
-    pub may_relay: bool,
+    /// How many protocol errors end the session. An honest client makes one or two; who makes twenty is out of step.
+    pub max_errors: u64,
+    /// How many commands without a mail end the session: whoever says so many is in a loop.
+    pub max_commands: u64,
+    /// Whether this client may send without a login.
+    pub admission: Admission,
+    /// Whether addresses beyond ASCII can be carried: SMTPUTF8.
+    pub utf8_addresses: bool,
     /// STARTTLS.
     pub tls: Offer,
-    /// AUTH.
-    pub auth: Offer,
+    /// Whether AUTH is there.
+    pub auth: bool,
+    /// Which envelope addresses are taken.
+    pub access: Arc<Access>,
 }
 
 /// What happened.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The client spoke before it was greeted.
+    Early,
     /// A command line, or the line that was asked for, came; without its CRLF.
     Line(&'a [u8]),
     /// A line came that holds a lonely CR or LF.
@@ -119,8 +139,8 @@ pub enum Next {
     ReadChunk(ChunkDecoder),
     /// Read so many octets, and drop them.
     Swallow(u64),
-    /// Ask whether mail can be taken now.
-    CheckSender,
+    /// Ask whether mail can be taken now, sent with this key if the client has its own.
+    CheckSender(Option<Secret>),
     /// Ask whether these are good.
     CheckPassword(Credentials),
     /// See whether anything came behind the line.
@@ -151,6 +171,8 @@ struct Draft {
     envelope: Envelope,
     /// LMTP: which of the recipients each RCPT named; there is a reply for each in the end (RFC 2033 §4.2).
     told: Vec<usize>,
+    /// Whether MAIL said SMTPUTF8.
+    utf8: bool,
 }
 
 #[derive(Debug)]
@@ -190,10 +212,12 @@ pub struct Session {
     terms: Terms,
     helo: Option<String>,
     /// Who the client has shown to be.
-    principal: Option<String>,
+    login: Option<Login>,
     encrypted: bool,
     state: State,
     errors: u64,
+    /// How many commands there were since the last mail.
+    commands: u64,
     /// How many authentications were refused.
     refusals: u8,
 }
@@ -203,9 +227,9 @@ impl Session {
     pub fn begin(terms: Terms) -> (Self, Step) {
         let spoken = if terms.protocol == Protocol::Lmtp { "LMTP" } else { "ESMTP" };
         let greeting = Reply::plain(220, format!("{} {spoken} sidepost", terms.hostname));
-        let (principal, encrypted) = (terms.principal.clone(), terms.encrypted);
+        let (login, encrypted) = (terms.principal.clone().map(Login::of), terms.encrypted);
         let state = State::Idle { refused: false };
-        let session = Self { terms, helo: None, principal, encrypted, state, errors: 0, refusals: 0 };
+        let session = Self { terms, helo: None, login, encrypted, state, errors: 0, commands: 0, refusals: 0 };
         (session, Step::new(Some(greeting), Next::ReadLine))
     }
 
@@ -247,10 +271,15 @@ impl Session {
         let state = std::mem::replace(&mut self.state, State::Closed);
         match (state, event) {
             (State::Closed, _) => Step::new(None, Next::Close),
+            (_, Event::Early) => self.turn_away(),
             (_, Event::Idle) => self.close(reply(421, 4, 2, "No command or data for too long; closing the connection")),
             (_, Event::Drain) => self.close(reply(421, 3, 2, "The relay is shutting down; connect again later")),
             (state @ (State::Idle { .. } | State::Open(_) | State::Chunks(..)), Event::Line(line)) => {
-                match command::parse(line, &self.terms.hostname) {
+                self.commands += 1;
+                if self.commands > self.terms.max_commands {
+                    return self.close(reply(421, 7, 0, "Too many commands without a mail; closing the connection"));
+                }
+                match command::parse(line, &self.terms.hostname, self.utf8(&state)) {
                     Ok(command) => self.obey(state, command),
                     Err(refusal) => self.refuse(state, refusal),
                 }
@@ -353,6 +382,13 @@ impl Session {
         Step::new(None, next)
     }
 
+    /// RFC 5321 §4.3.1: a client waits for the greeting. One that does not has a list to work off, or does not know that
+    /// this is SMTP.
+    fn turn_away(&mut self) -> Step {
+        self.errors += 1;
+        self.close(Reply::plain(554, "You spoke before the greeting; this is SMTP, and the server speaks first"))
+    }
+
     fn close(&mut self, reply: Reply) -> Step {
         self.state = State::Closed;
         Step::new(Some(reply), Next::Close)
@@ -366,7 +402,7 @@ impl Session {
         };
         if is_protocol_error(&refusal) {
             self.errors += 1;
-            if self.errors >= MAX_ERRORS {
+            if self.errors >= self.terms.max_errors {
                 return self.close(reply(421, 7, 0, "Too many protocol errors; closing the connection"));
             }
         }

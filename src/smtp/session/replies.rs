@@ -20,6 +20,9 @@ impl Session {
             "CHUNKING".into(),
             format!("LIMITS RCPTMAX={}", self.terms.max_recipients).into(), // RFC 9422
         ];
+        if self.terms.utf8_addresses {
+            lines.push("SMTPUTF8".into()); // RFC 6531 §3.1: beside 8BITMIME.
+        }
         if self.offers_tls() {
             lines.push("STARTTLS".into());
         }
@@ -70,7 +73,7 @@ pub(super) fn help(terms: &Terms) -> Reply {
     if terms.tls != Offer::No {
         commands.push_str(" STARTTLS");
     }
-    if terms.auth != Offer::No {
+    if terms.auth {
         commands.push_str(" AUTH");
     }
     let purpose = "Mail is sent on through an HTTP API; 250 after the dot means that the API has taken it";

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use super::{Draft, Next, Offer, Session, State, Step, reply};
+use super::{Draft, Next, Session, State, Step, reply};
 use crate::address::Address;
 use crate::envelope::{Envelope, Transaction, TransactionId};
 use crate::reply::Reply;
 use crate::smtp::Protocol;
 use crate::smtp::codec::{ChunkDecoder, Decode, Flaw};
-use crate::smtp::command::{self, Chunk, Mail};
+use crate::smtp::command::{self, Chunk, Mail, Utf8};
 
 impl Session {
     pub(super) fn mail(&mut self, mail: Mail) -> Step {
@@ -17,22 +17,40 @@ impl Session {
             return self.greet_first(State::Idle { refused: false });
         };
         let refused = State::Idle { refused: true };
-        if mail.auth && self.terms.auth == Offer::No {
+        if mail.auth && !self.terms.auth {
             return self.refuse(refused, command::unknown_parameter(b"AUTH", "MAIL"));
         }
         if let Some(refusal) = self.denial() {
             return self.go(refused, refusal);
         }
+        let principal = self.login.as_ref().map(|login| login.principal.clone());
+        if let Err(why) = self.terms.access.sender(principal.as_deref(), mail.reverse_path.as_ref()) {
+            let sender = mail.reverse_path.as_ref().map(Address::as_str).unwrap_or_default();
+            return self.go(refused, reply(550, 7, 1, format!("The sender <{sender}> is refused: {why}")));
+        }
         if mail.size > self.terms.max_message_size as u64 {
             return self.go(refused, self.too_large(None)); // RFC 1870 §6.1
         }
-        let (principal, reverse_path) = (self.principal.clone(), mail.reverse_path);
-        let envelope = Envelope { helo, principal, reverse_path, recipients: Vec::new() };
-        self.wait(State::Asking(Draft { envelope, told: Vec::new() }), Next::CheckSender)
+        let envelope = Envelope { helo, principal, reverse_path: mail.reverse_path, recipients: Vec::new() };
+        let api_key = self.login.as_ref().and_then(|login| login.api_key.clone());
+        self.wait(State::Asking(Draft { envelope, told: Vec::new(), utf8: mail.utf8 }), Next::CheckSender(api_key))
+    }
+
+    /// RFC 6531 §3.4: MAIL asks for UTF-8, and for its own transaction only.
+    pub(super) fn utf8(&self, state: &State) -> Utf8 {
+        match state {
+            _ if !self.terms.utf8_addresses => Utf8::NotOffered,
+            State::Open(Draft { utf8: true, .. }) => Utf8::InUse,
+            _ => Utf8::Offered,
+        }
     }
 
     pub(super) fn rcpt(&mut self, mut draft: Draft, address: Address) -> Step {
-        let Draft { envelope, told } = &mut draft;
+        if let Err(why) = self.terms.access.recipient(&address) {
+            return self
+                .go(State::Open(draft), reply(550, 7, 1, format!("The recipient <{address}> is refused: {why}")));
+        }
+        let Draft { envelope, told, .. } = &mut draft;
         let known = envelope.recipients.iter().position(|recipient| *recipient == address);
         let most = self.terms.max_recipients;
         if (known.is_none() && envelope.recipients.len() >= most) || told.len() >= most {
@@ -45,6 +63,7 @@ impl Session {
         }
         if known.is_none() {
             envelope.recipients.push(address);
+            self.commands = self.commands.saturating_sub(1); // It is part of a mail, like the chunks.
         }
         self.go(State::Open(draft), reply(250, 1, 5, "Recipient ok"))
     }
@@ -89,6 +108,7 @@ impl Session {
                 Err(flaw) => self.settled(&draft.told, self.flaw_reply(flaw, id), &[]),
             },
             Ok(chunks) => {
+                self.commands = self.commands.saturating_sub(chunk.size.min(1));
                 let held = chunks.held();
                 self.go(State::Chunks(draft, chunks), reply(250, 0, 0, format!("Ok, {held} octets so far")))
             }
@@ -114,8 +134,10 @@ impl Session {
     // === The end of both ===
 
     pub(super) fn relay(&mut self, draft: Draft, id: TransactionId, data: Bytes) -> Step {
-        let Draft { envelope, told } = draft;
-        let transaction = Transaction { id, client: self.terms.client, envelope, data, each: self.is_lmtp() };
+        let Draft { envelope, told, .. } = draft;
+        self.commands = 0;
+        let api_key = self.login.as_ref().and_then(|login| login.api_key.clone());
+        let transaction = Transaction { id, client: self.terms.client, envelope, data, api_key, each: self.is_lmtp() };
         self.wait(State::Relaying(told), Next::Relay(transaction))
     }
 

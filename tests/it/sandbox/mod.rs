@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
+use sidepost::address::Alphabet;
 use sidepost::sandbox::events::Headers;
 use sidepost::sandbox::{Sandbox, Settings};
 use tokio::sync::mpsc;
@@ -37,7 +38,10 @@ pub fn sandbox() -> (Arc<Sandbox>, mpsc::UnboundedReceiver<Posted>) {
         let answered: BoxFuture<'static, Result<u16, String>> = Box::pin(async { Ok(200) });
         answered
     };
-    (Sandbox::new(Settings { post: Arc::new(post), smtp: "127.0.0.1:2525".to_owned() }), posted)
+    (
+        Sandbox::new(Settings { post: Arc::new(post), smtp: "127.0.0.1:2525".to_owned(), alphabet: Alphabet::Ascii }),
+        posted,
+    )
 }
 
 pub async fn running() -> Running {

@@ -1,6 +1,7 @@
 //! Every rule of the request shapes: one broken thing, the field it is said about.
 
 use serde_json::{Value, json};
+use sidepost::address::Alphabet;
 use sidepost::config::ProviderKind::{NexusProMail, ScaiSend, SendGrid};
 use sidepost::sandbox::request_shape::{check, is_canonical_base64};
 
@@ -49,7 +50,14 @@ fn full_v3() -> Value {
 }
 
 fn fields(api: sidepost::config::ProviderKind, body: &Value) -> Vec<String> {
-    check(api, body).into_iter().map(|finding| finding.field).collect()
+    check(api, Alphabet::Ascii, body).into_iter().map(|finding| finding.field).collect()
+}
+
+#[test]
+fn what_the_operator_says_about_addresses_is_believed() {
+    let body = v3_to(&["j\u{f6}rg@example.com"]);
+    assert_eq!(fields(ScaiSend, &body), ["personalizations.0.to.0.email"]);
+    assert!(check(ScaiSend, Alphabet::Utf8, &body).is_empty());
 }
 
 #[test]
