@@ -21,6 +21,7 @@ use crate::address::Alphabet;
 use crate::config::listen::{Listen, Place};
 use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
+use crate::plan::Policies;
 use crate::provider::{self, Payload, Request};
 use crate::recent::Recent;
 use crate::relay::Relay;
@@ -215,8 +216,16 @@ fn build_relay(config: &Config, refused_keys: &Arc<Recent>, metrics: &Arc<Metric
     let account = Account::new(name, settings, &config.delivery, transport, Arc::clone(metrics));
     let sender = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite)?
         .with_principals(&config.smtp.senders.principals);
+    let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(config.log.addresses);
-    Ok(Relay::new(Arc::new(account), sender, &config.delivery, journal, Arc::clone(refused_keys), Arc::clone(metrics)))
+    Ok(Relay::new(
+        Arc::new(account),
+        policies,
+        &config.delivery,
+        journal,
+        Arc::clone(refused_keys),
+        Arc::clone(metrics),
+    ))
 }
 
 /// Binds all listeners, or none.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! client ─bytes→ smtp: codec, session, connection ─Transaction→ relay: submit
-//!    message (mime) → sender → plan → provider.render → limiter, breaker → http → provider.classify
+//!    message (mime) → controls → sender → plan → provider.render → limiter, breaker → http → provider.classify
 //!    outcome::settle → Reply ─→ smtp ─→ client
 //! ```
 //!
@@ -11,14 +11,15 @@
 //! limit. No open relay by accident, no secret in a log. A bug is temporary: 451, never a bounce.
 //!
 //! Rooms, high to low; each imports only from below (`tests/it/house.rs` checks it):
-//! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan` · `provider` · `config` · `sender`, `access` ·
-//! `outcome` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`, `secret`, `password`, `recent`, `files`, `metrics`.
+//! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan` · `provider` · `config` · `controls`, `sender`,
+//! `access` · `outcome` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`, `secret`, `password`, `recent`, `files`, `metrics`.
 
 pub mod access;
 pub mod address;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod controls;
 pub mod envelope;
 pub mod files;
 pub mod message;

@@ -58,6 +58,7 @@ pub struct Metrics {
     pub accounts_ready: Family<AccountLabel, Gauge>,
     pub in_flight_bytes: Gauge,
     pub losses: Counter,
+    pub controls_ignored: Counter,
     pub limiter_wait_seconds: Counter<f64, AtomicU64>,
     pub retries_refused: Counter,
 }
@@ -79,6 +80,7 @@ impl Default for Metrics {
             accounts_ready: Family::default(),
             in_flight_bytes: Gauge::default(),
             losses: Counter::default(),
+            controls_ignored: Counter::default(),
             limiter_wait_seconds: Counter::default(),
             retries_refused: Counter::default(),
         }
@@ -106,6 +108,7 @@ impl Metrics {
         r.register("account_ready", "0 while the account's breaker is open", self.accounts_ready.clone());
         r.register("in_flight_bytes", "Message octets held in memory now", self.in_flight_bytes.clone());
         r.register("losses", "Parts of mails left out under unsupported = degrade", self.losses.clone());
+        r.register("controls_ignored", "Control headers that were not obeyed", self.controls_ignored.clone());
         r.register(
             "limiter_wait_seconds",
             "Time spent waiting for the rate limiter",

@@ -149,7 +149,7 @@ table! {
     BadRecipient  "bad-recipient" Never  550 1 3 Info,  "the recipient's address is not valid" => "The recipient's address is refused";
     Suppressed    "suppressed"    Never  550 7 1 Info,  "the recipient is on a suppression list" => "The recipient is suppressed";
     TooLarge      "too-large"     Never  552 3 4 Info,  "413, or larger than the API takes" => "The message is too large";
-    BadContent    "bad-content"   Never  554 6 0 Info,  "400, 422: the API refuses content or fields; or unparsable MIME" => "The message is refused";
+    BadContent    "bad-content"   Never  554 6 0 Info,  "400, 422: the API refuses content or fields; or MIME or a control header that cannot be read" => "The message is refused";
     Unsupported   "unsupported"   Never  554 6 3 Info,  "the API has no field for a part of the message (policy refuse)" => "The mail API cannot carry this message";
     NotAscii      "not-ascii"     Never  550 6 7 Info,  "an address is outside ASCII, and the API is not known to take it" => "The mail API takes ASCII addresses only";
     Refused       "refused"       Never  554 0 0 Info,  "any other 4xx" => "The mail API refused the message";

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::address::Address;
 use crate::config::{Fanout, Unsupported};
+use crate::controls::{Controls, Policy};
 use crate::envelope::Envelope;
 use crate::message::{Loss, Mailbox, Message};
 use crate::outcome::{Cause, Kind};
@@ -29,22 +30,14 @@ const ABOUT_THE_SOFTWARE: &[&str] = &[
     "accept-language",
 ];
 
-/// Header fields by which a mail asks something of an API. They are not for readers, and some list recipients
-/// (X-SMTPAPI's `to`): no API gets them as they are, and until they are understood they are losses.
-const CONTROLS: &[&str] = &[
-    "x-smtpapi",
-    "x-msys-api",
-    "x-mc-",
-    "x-mailgun-",
-    "x-pm-",
-    "x-mj-",
-    "x-mailjet-",
-    "x-mailin-",
-    "x-ses-",
-    "x-mt-",
-    "x-sidepost-",
-    "resend-idempotency-key",
-];
+/// What the operator lays down for every mail.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    /// Whose name is on it.
+    pub sender: SenderPolicy,
+    /// What its headers may ask for.
+    pub controls: Policy,
+}
 
 /// What an account asks of planning.
 #[derive(Debug, Clone, Copy)]
@@ -62,24 +55,29 @@ pub struct Terms<'a> {
     pub apart: bool,
 }
 
-/// From the mail to the message and the requests to make: parse, sender, plan, losses.
+/// From the mail to the message and the requests to make: parse, controls, sender, plan, losses. `envelope` is the
+/// transaction's, `open` those of its recipients that are still to be sent to.
 ///
 /// # Errors
-/// `BadContent` for MIME beyond reading, `BadSender` without any From, `NotAscii` for a From or a recipient that the API
-/// cannot have, `Unsupported` for losses under `refuse`.
+/// `BadContent` for MIME beyond reading and controls that cannot be read, `BadSender` without any From, `NotAscii` for a
+/// From or a recipient that the API cannot have, `Unsupported` for losses under `refuse` and controls that cannot be left
+/// out.
 pub fn prepare(
     raw: Bytes,
     envelope: &Envelope,
-    sender: &SenderPolicy,
+    open: &Envelope,
+    policies: &Policies,
     terms: Terms<'_>,
 ) -> Result<(Message, Plan), Cause> {
+    let Limits { vendor, controls: capacity, .. } = terms.limits;
     let mut message = Message::parse(raw).map_err(|e| Cause::new(Kind::BadContent, e.to_string()))?;
-    sender.apply(&mut message, envelope)?;
-    if let Some(address) = foreign(envelope, &message, terms) {
+    let controls = Controls::take(&mut message, &envelope.recipients, &policies.controls, vendor, capacity)?;
+    policies.sender.apply(&mut message, open)?;
+    if let Some(address) = foreign(open, &message, terms) {
         let detail = format!("{address}; if {} takes it, set utf8_addresses", terms.limits.vendor);
         return Err(Cause::new(Kind::NotAscii, detail));
     }
-    let plan = plan(envelope, &message, terms);
+    let plan = Plan { controls, ..plan(open, &message, terms) };
     match (plan.losses.is_empty(), terms.unsupported) {
         (true, _) => Ok((message, plan)),
         (false, Unsupported::Refuse) => Err(refusal(&plan.losses, terms.limits)),
@@ -100,12 +98,14 @@ fn is_carried(address: &Address, terms: Terms<'_>) -> bool {
 }
 
 /// How the recipients of one transaction are spread over requests.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
     /// The requests to make; each recipient of the envelope is in exactly one.
     pub batches: Vec<Batch>,
     /// What the API has no field for. Empty: the message arrives as it was meant.
     pub losses: Vec<Loss>,
+    /// What the headers ask for, as far as it is obeyed.
+    pub controls: Controls,
 }
 
 /// The part that a recipient plays in the headers.
@@ -138,7 +138,7 @@ pub fn plan(envelope: &Envelope, message: &Message, terms: Terms<'_>) -> Plan {
     let batch_size = if fanout == Fanout::PerRecipient { 1 } else { limits.recipients };
     let groups: Vec<Personalization> = groups.into_iter().flat_map(|group| cut(group, batch_size)).collect();
     let batches = if apart { each_alone(groups) } else { fill_batches(groups, batch_size) };
-    Plan { batches, losses: losses(envelope, message, terms, together) }
+    Plan { batches, losses: losses(envelope, message, terms, together), controls: Controls::default() }
 }
 
 /// The part that `recipient` plays, and the mailbox as the headers write it.
@@ -240,12 +240,7 @@ fn losses(envelope: &Envelope, message: &Message, terms: Terms<'_>, together: bo
 
 /// Whether a header field that matters cannot go along.
 fn is_lost(name: &str, limits: &Limits) -> bool {
-    is_control(name) || !(limits.headers || ABOUT_THE_SOFTWARE.contains(&name.to_ascii_lowercase().as_str()))
-}
-
-fn is_control(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    CONTROLS.iter().any(|control| if control.ends_with('-') { name.starts_with(control) } else { name == *control })
+    !(limits.headers || ABOUT_THE_SOFTWARE.contains(&name.to_ascii_lowercase().as_str()))
 }
 
 /// The refusal that names every loss (`unsupported = "refuse"`).
@@ -264,6 +259,8 @@ fn degraded(mut message: Message, terms: Terms<'_>) -> Message {
     message.attachments.truncate(limits.attachments);
     message.reply_to.retain(|m| is_carried(&m.address, terms));
     message.reply_to.truncate(limits.reply_to);
-    message.headers.retain(|(name, _)| limits.headers && !is_control(name));
+    if !limits.headers {
+        message.headers.clear();
+    }
     message
 }

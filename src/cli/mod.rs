@@ -1,6 +1,7 @@
 //! The commands, one file each; thin.
 
 mod check;
+mod controls;
 mod hash_password;
 mod health;
 mod render;
@@ -51,6 +52,8 @@ enum Command {
     Send(send::Send),
     /// Print the table of outcomes and SMTP replies
     Replies(replies::Replies),
+    /// Print which headers of a mail ask the API for what: templates, tags, metadata, tracking
+    Controls(controls::Controls),
     /// Ask the running relay whether it is alive (for HEALTHCHECK in an image without a shell)
     Health(health::Health),
     /// Hash a password (from standard input) for smtp.auth.users or the users file
@@ -119,6 +122,7 @@ pub fn run() -> ExitCode {
         Command::Render(command) => command.run(),
         Command::Send(command) => command.run(),
         Command::Replies(command) => command.run(),
+        Command::Controls(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::HashPassword(command) => command.run(),
     };

@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use super::{Failure, REFUSED, USAGE};
 use crate::address::Address;
-use crate::config::decode::default_account;
+use crate::config::decode::{default_account, default_controls};
 use crate::config::{ProviderKind, Unsupported};
+use crate::controls::{Control, Controls};
 use crate::envelope::Envelope;
 use crate::message::Message;
 use crate::outcome::{Cause, Kind, Row, TABLE};
-use crate::plan::{Plan, Terms, prepare, role_of};
+use crate::plan::{Plan, Policies, Terms, prepare, role_of};
 use crate::provider::{self, Request};
 use crate::sender::{Rewrite, SenderPolicy};
 
@@ -42,9 +43,25 @@ pub struct Render {
     /// The From of a mail that has none (sender.default)
     #[arg(long, default_value = "", value_name = "MAILBOX")]
     default_from: String,
+    /// What headers may ask for (controls.allow), with commas between, or "all" [default: the configuration's default]
+    #[arg(long, value_name = "NAMES", value_parser = allowed)]
+    controls: Option<Allowed>,
     /// One JSON object, for scripts
     #[arg(long)]
     json: bool,
+}
+
+/// The value of `--controls`.
+#[derive(Debug, Clone)]
+struct Allowed(Vec<Control>);
+
+fn allowed(text: &str) -> Result<Allowed, String> {
+    match text {
+        "all" => Ok(Allowed(Control::ALL.to_vec())),
+        names => {
+            names.split(',').filter(|name| !name.is_empty()).map(str::parse).collect::<Result<_, _>>().map(Allowed)
+        }
+    }
 }
 
 /// What a mail becomes.
@@ -111,13 +128,17 @@ impl Render {
     fn render(&self, raw: Bytes) -> Result<Result<Rendered, Cause>, Failure> {
         let sender =
             SenderPolicy::new(&self.default_from, &[], Rewrite::Never).map_err(|e| Failure::new(e).with_code(USAGE))?;
+        let mut controls = default_controls();
+        if let Some(Allowed(names)) = &self.controls {
+            controls.allow.clone_from(names);
+        }
         // Whom the headers name; a mail that cannot be read is refused below, whoever would get it.
         let shown = Message::parse(raw.clone()).unwrap_or_default();
         let envelope = self.envelope(&shown)?;
-        Ok(self.requests(raw, &envelope, &sender))
+        Ok(self.requests(raw, &envelope, &Policies { sender, controls }))
     }
 
-    fn requests(&self, raw: Bytes, envelope: &Envelope, sender: &SenderPolicy) -> Result<Rendered, Cause> {
+    fn requests(&self, raw: Bytes, envelope: &Envelope, policies: &Policies) -> Result<Rendered, Cause> {
         let settings = default_account(self.provider);
         let provider = provider::build(&settings);
         let limits = provider.limits();
@@ -128,10 +149,10 @@ impl Render {
             utf8_addresses: self.utf8_addresses,
             apart: false,
         };
-        let (message, plan) = prepare(raw, envelope, sender, terms)?;
+        let (message, plan) = prepare(raw, envelope, envelope, policies, terms)?;
         let mut rendered = Rendered { requests: Vec::new(), recipients: Vec::new(), plan };
         for (number, batch) in rendered.plan.batches.iter().enumerate() {
-            rendered.requests.push(provider.request(&message, batch)?);
+            rendered.requests.push(provider.request(&message, &rendered.plan.controls, batch)?);
             for recipient in batch.recipients() {
                 rendered.recipients.push((recipient.clone(), role_of(recipient, &message).0.name(), number));
             }
@@ -170,7 +191,7 @@ impl Rendered {
             "requests": self.requests.iter().map(request).collect::<Vec<_>>(),
             "recipients": recipients.map(|(a, role, n)| json!({"address": a.as_str(), "role": role, "request": n})).collect::<Vec<_>>(),
             "losses": self.plan.losses.iter().map(|loss| loss.what.as_str()).collect::<Vec<_>>(),
-            "controls": {},
+            "controls": self.plan.controls.to_json(),
         })
     }
 
@@ -190,10 +211,28 @@ impl Rendered {
         for loss in &self.plan.losses {
             println!("  {}", loss.what);
         }
+        self.print_controls();
         println!("\nReplies\n  250 2.0.0    the API took the mail");
         let told = |row: &&Row| !matches!(row.kind, Kind::Unsent | Kind::Unsupported | Kind::Overloaded);
         for row in TABLE.iter().filter(told) {
             println!("  {} {:<8} {}", row.code, row.enhanced.to_string(), row.when);
+        }
+    }
+}
+
+impl Rendered {
+    fn print_controls(&self) {
+        let controls = self.plan.controls.to_json();
+        let obeyed = controls.as_object().into_iter().flatten().filter(|(name, _)| *name != "ignored");
+        println!("\nControls");
+        for (name, value) in obeyed {
+            println!("  {name:<20} {value}");
+        }
+        for ignored in &self.plan.controls.ignored {
+            println!("  not obeyed: {} {}", ignored.header, ignored.why);
+        }
+        if self.plan.controls == Controls::default() {
+            println!("  none");
         }
     }
 }

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::layers::{DEFAULTS, Problem};
 use super::{Config, ProviderKind};
+use crate::controls::Policy;
 
 /// The defaults as a tree.
 pub fn defaults() -> Json {
@@ -127,8 +128,9 @@ fn explain(path: &str, error: &serde_json::Error, default: Option<&Json>) -> Str
         return "an account is a section: [providers.NAME] with kind and api_key_file".to_owned();
     }
     match default {
-        Some(default) => format!("{error}; the default is {default}"),
-        None => error.to_string(),
+        // The error lists all names; one of the default's says nothing.
+        Some(default) if !path.starts_with("controls.allow") => format!("{error}; the default is {default}"),
+        _ => error.to_string(),
     }
 }
 
@@ -168,4 +170,11 @@ pub fn default_account(kind: ProviderKind) -> super::Provider {
         settings.insert("kind".into(), kind.name().into());
     }
     serde_json::from_value(settings).expect("the compiled-in defaults are complete")
+}
+
+/// What headers may ask for when nothing else is said.
+#[allow(clippy::expect_used, clippy::missing_panics_doc)] // As above.
+pub fn default_controls() -> Policy {
+    let controls = defaults().get_mut("controls").map(Json::take).unwrap_or_default();
+    serde_json::from_value(controls).expect("the compiled-in defaults are complete")
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::access::{Lists, Senders};
+use crate::controls::Policy;
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::sender::Rewrite;
@@ -31,6 +32,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// Who may send.
     pub sender: Sender,
+    /// What mail headers may ask for.
+    pub controls: Policy,
     /// Health, readiness, metrics.
     pub web: Web,
     /// What is logged, and how.

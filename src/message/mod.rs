@@ -3,6 +3,7 @@
 mod attachments;
 mod bodies;
 mod content;
+mod date;
 mod headers;
 mod mailboxes;
 mod words;
@@ -11,6 +12,8 @@ use bytes::Bytes;
 
 pub use self::bodies::html_from_text;
 pub use self::content::{Base64Chunks, Content, TransferEncoding};
+pub use self::date::unix_seconds;
+pub use self::words::one_line;
 use crate::address::Address;
 use crate::mime::{self, Part, parameter};
 

@@ -117,7 +117,7 @@ pub(super) fn unstructured(value: &[u8]) -> String {
 
 /// `text` on one line: each run of controls and line separators becomes a blank; none at its ends. Encoded words and
 /// RFC 2231 can carry line ends, and what writes a header downstream may not look.
-pub(super) fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let text = text.trim();
     if !text.contains(breaks_line) {
         return text.to_owned();

@@ -12,6 +12,7 @@ use http::{HeaderMap, Method};
 
 use crate::address::Address;
 use crate::config::{Provider as Settings, ProviderKind};
+use crate::controls::{Capacity, Controls};
 use crate::message::{Attachment, Content, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 use crate::secret::Secret;
@@ -21,18 +22,18 @@ pub trait Provider: Send + Sync {
     /// What a call can carry.
     fn limits(&self) -> Limits;
 
-    /// The request that sends `message` to a batch, without the credential: the transport adds that.
+    /// The request that sends `message` to a batch as `controls` ask, without the credential: the transport adds that.
     ///
     /// # Errors
     /// A cause when the API's schema has no place for what the message needs.
-    fn render(&self, message: &Message, batch: &Batch) -> Result<Request, Cause>;
+    fn render(&self, message: &Message, controls: &Controls, batch: &Batch) -> Result<Request, Cause>;
 
     /// [`Provider::render`], held to the API's size limit.
     ///
     /// # Errors
     /// As `render`, and `TooLarge`.
-    fn request(&self, message: &Message, batch: &Batch) -> Result<Request, Cause> {
-        let (request, limits) = (self.render(message, batch)?, self.limits());
+    fn request(&self, message: &Message, controls: &Controls, batch: &Batch) -> Result<Request, Cause> {
+        let (request, limits) = (self.render(message, controls, batch)?, self.limits());
         let octets = request.body.len();
         if octets > limits.body {
             let (have, most) = (octets.div_ceil(1 << 20), limits.body >> 20);
@@ -91,6 +92,8 @@ pub struct Limits {
     pub reply_to: usize,
     /// Largest request body in octets.
     pub body: usize,
+    /// Which controls there are fields for.
+    pub controls: Capacity,
 }
 
 /// Recipients that share one API request.

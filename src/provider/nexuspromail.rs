@@ -9,6 +9,7 @@ use super::answer::{self, Success, cause, error_code, for_all, kind_of_status, s
 use super::{
     Batch, JsonMailbox, Limits, Payload, Provider, Request, Response, about_len, body_of, from_of, subject_of, to_json,
 };
+use crate::controls::{Capacity, Controls};
 use crate::message::{Message, html_from_text};
 use crate::outcome::{Cause, Kind, Outcome};
 
@@ -16,7 +17,7 @@ use crate::outcome::{Cause, Kind, Outcome};
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// The API. Its documented fields are `to` (one object), `from`, `subject`, `html`, `text` and `reply_to`; nothing is
-/// known of attachments, Cc, header fields or a raw form, so none of these is ever sent.
+/// known of attachments, Cc, header fields, controls or a raw form, so none of these is ever sent.
 #[derive(Debug)]
 pub struct NexusProMail {
     url: String,
@@ -52,10 +53,12 @@ impl Provider for NexusProMail {
             reply_to: 1,
             // Not documented; what its peers take.
             body: 20 << 20,
+            // Nor does any page name a field for tags, metadata, templates or tracking.
+            controls: Capacity::NONE,
         }
     }
 
-    fn render(&self, message: &Message, batch: &Batch) -> Result<Request, Cause> {
+    fn render(&self, message: &Message, _controls: &Controls, batch: &Batch) -> Result<Request, Cause> {
         let recipient =
             batch.recipients().next().ok_or_else(|| Cause::new(Kind::Unexpected, "a batch without a recipient"))?;
         let text = body_of(message.text.as_ref());

@@ -1,17 +1,21 @@
 //! The SendGrid v3 shape, `POST /v3/mail/send`: personalizations; dialects ScaiSend and SendGrid.
 
+mod controls;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use controls::Asked;
 use http::Method;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
 use super::{
     Batch, JsonMailbox, Limits, Payload, Provider, Request, Response, about_len, body_of, from_of, subject_of, to_json,
 };
 use crate::address::Address;
+use crate::controls::{Control, Controls};
 use crate::message::{Attachment, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 
@@ -46,10 +50,14 @@ struct Body<'a> {
     reply_to: Option<JsonMailbox<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reply_to_list: Vec<JsonMailbox<'a>>,
-    subject: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     content: Vec<JsonContent<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<&'a str, String>,
+    #[serde(flatten)]
+    asked: Asked<'a>,
 }
 
 #[derive(Serialize)]
@@ -57,6 +65,10 @@ struct JsonPersonalization<'a> {
     to: Vec<JsonMailbox<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cc: Vec<JsonMailbox<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dynamic_template_data: Option<&'a Map<String, Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    substitutions: Option<&'a Map<String, Value>>,
 }
 
 #[derive(Serialize)]
@@ -80,15 +92,25 @@ impl Provider for SendGrid {
             Dialect::ScaiSend => ("ScaiSend", 10, 20 << 20),
             Dialect::SendGrid => ("SendGrid", usize::MAX, 30 << 20),
         };
-        Limits { vendor, recipients: 1000, shows_recipients: true, attachments, headers: true, reply_to: 1000, body }
+        Limits {
+            vendor,
+            recipients: 1000,
+            shows_recipients: true,
+            attachments,
+            headers: true,
+            reply_to: 1000,
+            body,
+            controls: controls::capacity(self.dialect),
+        }
     }
 
-    fn render(&self, message: &Message, batch: &Batch) -> Result<Request, Cause> {
+    fn render(&self, message: &Message, controls: &Controls, batch: &Batch) -> Result<Request, Cause> {
         let (reply_to, reply_to_list) = match message.reply_to.as_slice() {
             [] => (None, Vec::new()),
             [one] => (Some(one.into()), Vec::new()),
             several => (None, several.iter().map(JsonMailbox::from).collect()),
         };
+        let templated = controls.text(Control::Template).is_some();
         let body = Body {
             personalizations: batch
                 .personalizations
@@ -96,14 +118,18 @@ impl Provider for SendGrid {
                 .map(|group| JsonPersonalization {
                     to: mailboxes(self.dialect, &group.to),
                     cc: mailboxes(self.dialect, &group.cc),
+                    dynamic_template_data: controls.map(Control::TemplateData),
+                    substitutions: controls.map(Control::Substitutions),
                 })
                 .collect(),
             from: from_of(message)?.into(),
             reply_to,
             reply_to_list,
-            subject: subject_of(message),
-            content: content_of(message),
+            // A template has a subject of its own and excludes a body.
+            subject: if templated { message.subject.as_deref() } else { Some(subject_of(message)) },
+            content: if templated { Vec::new() } else { content_of(message) },
             headers: headers_of(message),
+            asked: Asked::new(controls),
         };
         let body = Payload::with_attachments(to_json(&body, about_len(message)), &message.attachments, |a| {
             to_json(&describe(a), 256)
@@ -254,6 +280,9 @@ fn split_credentials(response: &Response) -> Kind {
     let words = error_text(&response.body).unwrap_or_default().to_ascii_lowercase();
     if words.contains("credit") {
         Kind::Quota
+    } else if words.contains("mail.schedule") {
+        // The key may send and not schedule: this mail asks for too much, and others are not held up for it.
+        Kind::BadContent
     } else if response.status == 403
         && words.contains("verif")
         && (words.contains("domain") || words.contains("sender"))

@@ -15,6 +15,7 @@ use super::limiter::{Limiter, Shares};
 use super::retry::{Attempts, RetryBudget, RetryPolicy};
 use crate::address::Address;
 use crate::config::{Ambiguous, Delivery, Fanout, Provider as Settings, RateCounts, Unsupported};
+use crate::controls::Controls;
 use crate::envelope::Transaction;
 use crate::message::Message;
 use crate::metrics::{AccountLabel, Metrics, RequestLabel};
@@ -42,6 +43,17 @@ pub struct Account {
     metrics: Arc<Metrics>,
 }
 
+/// What is to be sent, in batches.
+#[derive(Clone, Copy)]
+pub struct Mail<'a> {
+    /// Where it came from.
+    pub transaction: &'a Transaction,
+    /// What it says.
+    pub message: &'a Message,
+    /// What its headers ask for.
+    pub controls: &'a Controls,
+}
+
 /// What became of one batch.
 #[derive(Debug, Default)]
 pub struct Delivered {
@@ -51,6 +63,8 @@ pub struct Delivered {
     pub attempts: u32,
     /// The last HTTP status.
     pub status: Option<u16>,
+    /// What the mail asked for.
+    pub controls: Controls,
 }
 
 /// One try at a batch.
@@ -130,20 +144,14 @@ impl Account {
     }
 
     /// Sends one batch of a transaction and repeats what may be repeated; returns before `deadline`.
-    pub async fn deliver(
-        &self,
-        transaction: &Transaction,
-        message: &Message,
-        mut batch: Batch,
-        deadline: Instant,
-    ) -> Delivered {
+    pub async fn deliver(&self, mail: Mail<'_>, mut batch: Batch, deadline: Instant) -> Delivered {
         let start_by = self.start_by(deadline);
         self.budget().earn();
-        let mut delivered = Delivered { verdicts: Vec::with_capacity(batch.len()), attempts: 0, status: None };
+        let mut delivered = Delivered { verdicts: Vec::with_capacity(batch.len()), ..Delivered::default() };
         // A round in which the API only sorted recipients out is no failure, and each makes the batch smaller.
         let mut attempts = Attempts::default();
         loop {
-            let outcomes = match self.attempt(transaction, message, &batch, start_by).await {
+            let outcomes = match self.attempt(mail, &batch, start_by).await {
                 Attempt::Made(status, outcomes) => {
                     delivered.attempts += 1;
                     delivered.status = status;
@@ -185,15 +193,15 @@ impl Account {
     }
 
     /// Its turn first, the request then: what waits holds no rendered copy of the mail.
-    async fn attempt(&self, transaction: &Transaction, message: &Message, batch: &Batch, start_by: Instant) -> Attempt {
-        if let Err(cause) = self.wait_for_turn(transaction, batch, start_by).await {
+    async fn attempt(&self, mail: Mail<'_>, batch: &Batch, start_by: Instant) -> Attempt {
+        if let Err(cause) = self.wait_for_turn(mail.transaction, batch, start_by).await {
             return Attempt::Blocked(cause);
         }
         let Ok(Ok(_permit)) = timeout_at(start_by, self.in_flight.acquire()).await else {
             return Attempt::Blocked(Cause::new(Kind::Overloaded, "too many requests are under way (max_in_flight)"));
         };
-        let request = match self.provider.request(message, batch) {
-            Ok(request) => Request { api_key: transaction.api_key.clone(), ..request },
+        let request = match self.provider.request(mail.message, mail.controls, batch) {
+            Ok(request) => Request { api_key: mail.transaction.api_key.clone(), ..request },
             Err(cause) => return Attempt::Blocked(cause),
         };
         if let Err(cause) = self.pass_breaker(start_by, Breaker::enter).await {

@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use crate::address::Address;
 use crate::config::LogAddresses;
+use crate::controls::Controls;
 use crate::envelope::Transaction;
 use crate::message::Loss;
 use crate::outcome::{Loudness, Outcome, Verdict};
@@ -30,6 +31,8 @@ pub struct Entry<'a> {
     pub attempts: u32,
     /// The last HTTP status.
     pub status: Option<u16>,
+    /// What its headers asked for.
+    pub controls: &'a Controls,
     /// The reply after the dot.
     pub reply: &'a Reply,
     /// From the end of data to that reply.
@@ -49,6 +52,7 @@ impl Journal {
         let outcomes: Vec<String> = entry.verdicts.iter().map(|v| self.describe(v)).collect();
         let client = transaction.client.map(|ip| ip.to_string()).unwrap_or_default();
         let reply = self.hide_addresses(&entry.reply.to_string());
+        let (obeyed, ignored) = describe_controls(entry.controls);
         macro_rules! event {
             ($level:ident) => {
                 $level!(
@@ -60,6 +64,8 @@ impl Journal {
                     account = entry.account,
                     status = entry.status,
                     attempts = entry.attempts,
+                    controls = obeyed,
+                    controls_ignored = ignored,
                     bytes = transaction.data.len(),
                     ms = u64::try_from(entry.took.as_millis()).unwrap_or(u64::MAX),
                     reply,
@@ -112,6 +118,15 @@ impl Journal {
             }
         }
     }
+}
+
+/// The names of the controls that were obeyed, so that a mail that is in the sandbox does not look like a delivered one;
+/// and the headers that were not, with the reasons. No values: they are the program's data.
+fn describe_controls(controls: &Controls) -> (Option<String>, Option<String>) {
+    let some = |list: Vec<String>, comma| (!list.is_empty()).then(|| list.join(comma));
+    let obeyed = controls.obeyed().map(|control| control.name().to_owned()).collect();
+    let ignored = controls.ignored.iter().map(|one| format!("{} {}", one.header, one.why)).collect();
+    (some(obeyed, ", "), some(ignored, "; "))
 }
 
 fn loudest(verdicts: &[Verdict]) -> Loudness {

@@ -20,13 +20,11 @@ use crate::envelope::{Envelope, Transaction};
 use crate::message::Message;
 use crate::metrics::{ClassLabel, Metrics, OutcomeLabel};
 use crate::outcome::{Cause, Kind, Outcome, Verdict, early_refusal, settle};
-use crate::plan::prepare;
-use crate::provider::Batch;
+use crate::plan::{Plan, Policies, prepare};
 use crate::recent::Recent;
 use crate::reply::Reply;
 use crate::secret::Secret;
-use crate::sender::SenderPolicy;
-use account::{Account, Delivered};
+use account::{Account, Delivered, Mail};
 use journal::{Entry, Journal};
 use ledger::{Ledger, Mark, Receipt};
 
@@ -36,7 +34,7 @@ const FAN_OUT: usize = 16;
 /// The relay: one account and the policies around it.
 pub struct Relay {
     account: Arc<Account>,
-    sender: SenderPolicy,
+    policies: Policies,
     deadline: Duration,
     partial_failure: PartialFailure,
     journal: Journal,
@@ -61,7 +59,7 @@ impl Relay {
     /// refused.
     pub fn new(
         account: Arc<Account>,
-        sender: SenderPolicy,
+        policies: Policies,
         delivery: &Delivery,
         journal: Journal,
         refused_keys: Arc<Recent>,
@@ -69,7 +67,7 @@ impl Relay {
     ) -> Self {
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
         let ledger = Arc::default();
-        Self { account, sender, deadline, partial_failure, journal, ledger, refused_keys, metrics }
+        Self { account, policies, deadline, partial_failure, journal, ledger, refused_keys, metrics }
     }
 
     /// Asked at MAIL: the refusal, if no mail can be taken now (breaker open, hold-off past the deadline), so that the
@@ -133,7 +131,7 @@ impl Relay {
             Delivered::default()
         } else {
             match self.prepare(transaction, &open) {
-                Ok((message, batches)) => self.deliver(&message, batches, transaction, deadline).await,
+                Ok((message, plan)) => self.deliver(&message, plan, transaction, deadline).await,
                 Err(cause) => all(&open, &Outcome::from_cause(cause)),
             }
         };
@@ -149,8 +147,9 @@ impl Relay {
         let reply = settle(verdicts, account, transaction.id, strict);
         let took = begun.elapsed();
         self.count(&reply, verdicts, took);
-        let (attempts, status) = (delivered.attempts, delivered.status);
-        self.journal.write(&Entry { transaction, account, verdicts, attempts, status, reply: &reply, took });
+        let Delivered { attempts, status, controls, .. } = delivered;
+        let (attempts, status) = (*attempts, *status);
+        self.journal.write(&Entry { transaction, account, verdicts, attempts, status, controls, reply: &reply, took });
         let alone = |verdict| settle(std::slice::from_ref(verdict), account, transaction.id, strict);
         let each = if transaction.each { verdicts.iter().map(alone).collect() } else { Vec::new() };
         (reply, each)
@@ -167,33 +166,31 @@ impl Relay {
     }
 
     /// Everything before the first request: the message, and who gets it by which one.
-    fn prepare(&self, transaction: &Transaction, open: &Envelope) -> Result<(Message, Vec<Batch>), Cause> {
-        let (message, plan) =
-            prepare(transaction.data.clone(), open, &self.sender, self.account.terms(transaction.each))?;
+    fn prepare(&self, transaction: &Transaction, open: &Envelope) -> Result<(Message, Plan), Cause> {
+        let terms = self.account.terms(transaction.each);
+        let prepared = prepare(transaction.data.clone(), &transaction.envelope, open, &self.policies, terms);
+        let (message, plan) = prepared?;
         if !plan.losses.is_empty() {
             self.metrics.losses.inc_by(plan.losses.len() as u64);
             self.journal.losses(transaction, &plan.losses);
         }
-        Ok((message, plan.batches))
+        self.metrics.controls_ignored.inc_by(plan.controls.ignored.len() as u64);
+        Ok((message, plan))
     }
 
     /// All batches, a few at a time. After a refusal that concerns the account the breaker stops the rest.
-    async fn deliver(
-        &self,
-        message: &Message,
-        batches: Vec<Batch>,
-        transaction: &Transaction,
-        deadline: Instant,
-    ) -> Delivered {
-        let mut whole = Delivered::default();
-        let account = &self.account;
-        let sending = batches.into_iter().map(|batch| account.deliver(transaction, message, batch, deadline));
+    async fn deliver(&self, message: &Message, plan: Plan, transaction: &Transaction, deadline: Instant) -> Delivered {
+        let (mut whole, controls) = (Delivered::default(), plan.controls);
+        let mail = Mail { transaction, message, controls: &controls };
+        let sending = plan.batches.into_iter().map(|batch| self.account.deliver(mail, batch, deadline));
         let mut sending = futures_util::stream::iter(sending).buffer_unordered(FAN_OUT);
         while let Some(delivered) = sending.next().await {
             whole.verdicts.extend(delivered.verdicts);
             whole.attempts += delivered.attempts;
             whole.status = delivered.status.or(whole.status);
         }
+        drop(sending);
+        whole.controls = controls;
         whole
     }
 

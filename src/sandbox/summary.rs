@@ -43,6 +43,8 @@ pub struct Summary {
     pub subject: String,
     /// The categories.
     pub categories: Vec<String>,
+    /// The template that stands for the body, or nothing.
+    pub template: String,
     /// The attachments.
     pub attachments: Vec<Attachment>,
 }
@@ -66,7 +68,7 @@ impl Summary {
         let parties: usize = self.recipients().map(|email| email.len() + 64).sum();
         let attachments: usize =
             self.attachments.iter().map(|one| one.filename.len() + one.media_type.len() + 64).sum();
-        parties + attachments + self.subject.len() + 512
+        parties + attachments + self.subject.len() + self.template.len() + 512
     }
 }
 
@@ -84,6 +86,7 @@ fn shared(payload: &Value) -> Summary {
     Summary {
         from: party(payload.get("from")),
         subject: text(payload.get("subject")),
+        template: text(payload.get("template_id")),
         categories: list(payload.get("categories")).map(|one| text(Some(one))).collect(),
         attachments: list(payload.get("attachments")).map(attachment).collect(),
         ..Summary::default()

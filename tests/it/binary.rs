@@ -65,7 +65,7 @@ impl Relay {
         Self { smtp: port("smtp"), web: port("web"), process, log }
     }
 
-    fn connect(&self) -> Client {
+    pub fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.smtp).unwrap();
         let mut client = Client { stream: BufReader::new(stream) };
         assert!(client.reply().starts_with("220 "));
@@ -85,7 +85,7 @@ impl Relay {
         client.say(&format!("From: app@example.com\r\nTo: {recipient}@example.com\r\nSubject: hi\r\n\r\nhello\r\n."))
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    pub fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.web).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
@@ -117,12 +117,12 @@ impl Drop for Relay {
     }
 }
 
-struct Client {
+pub struct Client {
     stream: BufReader<TcpStream>,
 }
 
 impl Client {
-    fn say(&mut self, line: &str) -> String {
+    pub fn say(&mut self, line: &str) -> String {
         write!(self.stream.get_mut(), "{line}\r\n").unwrap();
         self.reply()
     }

@@ -81,7 +81,7 @@ async fn the_rate_gives_way_to_429_and_recovers() {
     assert!((1.9..2.3).contains(&ten().await), "five a second");
     tokio::time::advance(Duration::from_secs(10)).await;
     ten().await;
-    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::advance(Duration::from_mins(1)).await;
     for _ in 0..6 {
         ten().await;
         tokio::time::advance(Duration::from_secs(10)).await;

@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["address", "reply", "secret", "password", "recent", "files", "metrics", "mime"],
     &["message", "envelope", "pattern"],
     &["outcome"],
-    &["sender", "access"],
+    &["sender", "access", "controls"],
     &["config"],
     &["provider"],
     &["plan"],
@@ -44,6 +44,7 @@ const DOORS: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "access.rs",
     "address",
+    "controls",
     "envelope.rs",
     "message",
     "mime",

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use sidepost::address::Address;
 use sidepost::config::{Fanout, Unsupported};
+use sidepost::controls::Capacity;
 use sidepost::envelope::{Envelope, TransactionId};
 use sidepost::message::{Mailbox, Message};
 use sidepost::outcome::{Cause, Kind, Outcome, TABLE, Verdict, settle};
@@ -44,6 +45,7 @@ fn some_limits() -> impl Strategy<Value = Limits> {
         headers: true,
         reply_to: 1,
         body: 1,
+        controls: Capacity::NONE,
     })
 }
 

@@ -2,8 +2,10 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod binary;
+mod binary_controls;
 mod binary_door;
 mod config;
+mod controls;
 mod faults;
 mod house;
 mod http_client;

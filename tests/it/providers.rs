@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::HeaderName;
 use sidepost::address::Address;
-use sidepost::config::decode::default_account;
+use sidepost::config::decode::{default_account, default_controls};
 use sidepost::config::{ProviderKind, Unsupported};
 use sidepost::envelope::Envelope;
 use sidepost::message::{Mailbox, Message};
 use sidepost::outcome::Outcome;
-use sidepost::plan::{Terms, prepare};
+use sidepost::plan::{Policies, Terms, prepare};
 use sidepost::provider::{self, Batch, Personalization, Response};
 use sidepost::sender::SenderPolicy;
 
@@ -89,6 +89,10 @@ fn mails_become_these_requests() {
     assert!(mails.len() >= 8);
 }
 
+fn policies() -> Policies {
+    Policies { sender: SenderPolicy::default(), controls: default_controls() }
+}
+
 fn requests_of(mail: &[u8], kind: ProviderKind) -> serde_json::Value {
     let raw = Bytes::from(String::from_utf8_lossy(mail).replace("\r\n", "\n").replace('\n', "\r\n"));
     let shown = Message::parse(raw.clone()).unwrap();
@@ -102,11 +106,11 @@ fn requests_of(mail: &[u8], kind: ProviderKind) -> serde_json::Value {
     let ask = |unsupported| {
         let terms =
             Terms { limits: &limits, fanout: settings.fanout, unsupported, utf8_addresses: false, apart: false };
-        prepare(raw.clone(), &envelope, &SenderPolicy::default(), terms)
+        prepare(raw.clone(), &envelope, &envelope, &policies(), terms)
     };
     let (message, plan) = ask(Unsupported::Degrade).unwrap();
     let bodies = plan.batches.iter().map(|batch| {
-        let request = provider.request(&message, batch).unwrap();
+        let request = provider.request(&message, &plan.controls, batch).unwrap();
         serde_json::from_slice::<serde_json::Value>(&request.body.to_vec()).unwrap()
     });
     serde_json::json!({

@@ -15,6 +15,14 @@ fn the_outcome_table_is_the_binarys() {
 }
 
 #[test]
+fn the_table_of_controls_is_the_binarys() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sidepost")).args(["controls", "--markdown"]).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.lines().count() > 10);
+    assert!(readme().contains(&table), "paste the output of `sidepost controls --markdown` into the README:\n{table}");
+}
+
+#[test]
 fn the_first_commands_are_the_ones_that_ci_runs() {
     let file = |name: &str| fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let (readme, ci) = (readme(), file(".ci/run") + &file("tests/interop/quickstart"));
@@ -58,7 +66,8 @@ fn the_replies_of_the_access_table_are_told() {
 fn every_key_that_the_readme_names_exists() {
     let defaults = sidepost::config::layers::DEFAULTS;
     for word in readme().split(['`', ' ', '\n']) {
-        let section = ["smtp.", "delivery.", "log.", "sender.", "web."].into_iter().find(|s| word.starts_with(s));
+        let section =
+            ["smtp.", "delivery.", "log.", "sender.", "web.", "controls."].into_iter().find(|s| word.starts_with(s));
         let Some(key) = section.and_then(|s| word.strip_prefix(s)) else { continue };
         let key = key.split([' ', '=']).next().unwrap().rsplit('.').next().unwrap();
         assert!(defaults.lines().any(|line| line.starts_with(&format!("{key} ="))), "{word} is no key");

@@ -13,6 +13,7 @@ use sidepost::config::{Config, LogAddresses};
 use sidepost::envelope::{Envelope, Transaction, TransactionId};
 use sidepost::metrics::Metrics;
 use sidepost::outcome::Kind;
+use sidepost::plan::Policies;
 use sidepost::provider::{Request, Response};
 use sidepost::recent::Recent;
 use sidepost::relay::Relay;
@@ -130,9 +131,10 @@ pub fn relay_over(
     let sender = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite)
         .unwrap()
         .with_principals(&config.smtp.senders.principals);
+    let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(LogAddresses::Full);
     let (refused_keys, metrics) = (Arc::clone(refused_keys), Arc::clone(metrics));
-    Arc::new(Relay::new(Arc::new(account), sender, &config.delivery, journal, refused_keys, metrics))
+    Arc::new(Relay::new(Arc::new(account), policies, &config.delivery, journal, refused_keys, metrics))
 }
 
 pub fn address(text: &str) -> Address {

@@ -97,7 +97,7 @@ function show(mail) {
     ["From", party(mail.from)], ["To", parties(mail.to)], ["Cc", parties(mail.cc)], ["Bcc", parties(mail.bcc)],
     ["Received", new Date(mail.time).toLocaleString()], ["API", mail.provider], ["Answer", mail.answer], ["Id", mail.id],
     ["Attachments", mail.attachments.map((one) => `${one.filename} (${one.type}, ${size(one.size)}${one.inline ? ", inline" : ""})`).join("\n")],
-    ["Categories", mail.categories.join(", ")],
+    ["Categories", mail.categories.join(", ")], ["Template", mail.template],
   ].filter(([, value]) => value);
   $("facts").replaceChildren(...facts.flatMap(([name, value]) => [make("dt", "", name), make("dd", name === "Answer" ? (mail.taken ? "good" : "bad") : "", value)]));
   $("view-html").src = html ? `sandbox/mails/${encodeURIComponent(mail.id)}/html` : "about:blank";

@@ -1,0 +1,40 @@
+//! Points in time as people and programs write them in headers.
+
+use std::time::UNIX_EPOCH;
+
+use mail_parser::DateTime;
+
+/// Seconds since 1970 (UTC) of a date as RFC 3339 writes it (`2026-11-22T09:00:00+01:00`; the `T` may be a blank, and
+/// without an offset it is UTC) or as RFC 5322 §3.3 does (`Sun, 22 Nov 2026 09:00:00 +0100`). `None`: neither, or before
+/// 1970.
+pub fn unix_seconds(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let seconds = rfc3339(text).or_else(|| {
+        let date = DateTime::parse_rfc822(&format!("{text}\n")).filter(DateTime::is_valid)?;
+        Some(date.to_timestamp())
+    })?;
+    u64::try_from(seconds).ok()
+}
+
+fn rfc3339(text: &str) -> Option<i64> {
+    let (local, offset) = split_offset(text);
+    let time = humantime::parse_rfc3339_weak(local).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(i64::try_from(time.as_secs()).ok()? - offset)
+}
+
+/// `±HH:MM` at the end, in seconds east of UTC.
+fn split_offset(text: &str) -> (&str, i64) {
+    let offset = || {
+        let at = text.len().checked_sub(6)?;
+        let (local, offset) = (text.get(..at)?, text.get(at..)?);
+        let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+        let number = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<i64>().ok())?;
+        let seconds = number(hours)? * 3600 + number(minutes)? * 60;
+        match offset.as_bytes().first()? {
+            b'+' => Some((local, seconds)),
+            b'-' => Some((local, -seconds)),
+            _ => None,
+        }
+    };
+    offset().unwrap_or((text, 0))
+}
