@@ -10,6 +10,7 @@ mod faults;
 mod house;
 mod http_client;
 mod laws;
+mod laws_of_mail;
 mod messages;
 mod mime_limits;
 mod providers;
