@@ -22,13 +22,13 @@ impl Check {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = self.config.load()?;
         Tls::open(&loaded.config.smtp.tls).map_err(|e| Failure::new(e).with_code(CONFIG))?;
-        println!("The configuration is valid.\n");
+        sayln!("The configuration is valid.\n");
         let width = loaded.effective.iter().map(|(key, _, _)| key.len()).max().unwrap_or(0);
         for (key, value, origin) in &loaded.effective {
-            println!("{key:width$} = {value}    # {origin}");
+            sayln!("{key:width$} = {value}    # {origin}");
         }
         for (name, account) in &loaded.config.providers {
-            println!("\nTime budget of account {name}");
+            sayln!("\nTime budget of account {name}");
             print_budget(account, &loaded.config.delivery);
         }
         Ok(())
@@ -37,18 +37,16 @@ impl Check {
 
 fn print_budget(account: &Provider, delivery: &Delivery) {
     let worst = worst_case(account.attempt_timeout, delivery.max_attempts);
-    let row = |what: &str, value: String| println!("  {what:<44} {value}");
+    let row = |what: &str, value: String| sayln!("  {what:<44} {value}");
     row("one attempt at most (attempt_timeout)", format_duration(account.attempt_timeout).to_string());
     row("attempts at most (max_attempts)", delivery.max_attempts.to_string());
     row("all of them at their slowest, with backoff", format_duration(worst).to_string());
     row("end of data to reply at most (deadline)", format_duration(delivery.deadline).to_string());
     row("a stop waits at most (drain)", format_duration(delivery.drain).to_string());
     if worst > delivery.deadline {
-        println!("  The deadline ends a slow series early: an attempt begins only if attempt_timeout is left of it.");
+        sayln!("  The deadline ends a slow series early: an attempt begins only if attempt_timeout is left of it.");
     }
     for (client, patience) in CLIENT_PATIENCE.iter().filter(|(_, patience)| delivery.deadline.as_secs() >= *patience) {
-        println!(
-            "  Warning: {client} give up after {patience} s, before the deadline; they would send the mail again."
-        );
+        sayln!("  Warning: {client} give up after {patience} s, before the deadline; they would send the mail again.");
     }
 }

@@ -20,7 +20,7 @@ pub struct Controls {
 impl Controls {
     #[allow(clippy::unnecessary_wraps)] // Commands have one shape.
     pub(super) fn run(&self) -> Result<(), Failure> {
-        print!("{}", if self.markdown { markdown() } else { plain() });
+        say!("{}", if self.markdown { markdown() } else { plain() });
         Ok(())
     }
 }

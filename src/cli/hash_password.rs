@@ -38,7 +38,7 @@ impl HashPassword {
             return wrong("standard input holds more than one line, or a NUL, which no client can send");
         }
         let hash = Hash::of(password).map_err(Failure::new)?;
-        println!("{}", hash.expose());
+        sayln!("{}", hash.expose());
         Ok(())
     }
 }

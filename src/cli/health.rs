@@ -34,7 +34,7 @@ impl Health {
         let answer = get(reachable(address), path)
             .map_err(|e| Failure::new(format!("no answer from http://{address}{path}: {e}; is the relay running?")))?;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        println!("{}", body.trim());
+        sayln!("{}", body.trim());
         match head.split(' ').nth(1) {
             Some("200") => Ok(()),
             status => Err(Failure::new(format!("http://{address}{path} answered {}", status.unwrap_or("nothing")))),

@@ -1,5 +1,14 @@
 //! The commands, one file each; thin.
 
+/// `print!` for a reader that may leave: `sidepost check | head` is no bug.
+macro_rules! say {
+    ($($words:tt)*) => { $crate::cli::write_out(format_args!($($words)*)) };
+}
+/// The same with a line end.
+macro_rules! sayln {
+    ($($words:tt)*) => { say!("{}\n", format_args!($($words)*)) };
+}
+
 mod check;
 mod controls;
 mod hash_password;
@@ -10,6 +19,7 @@ mod sandbox;
 mod send;
 mod serve;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -97,6 +107,17 @@ impl Failure {
 impl ConfigArgs {
     fn load(&self) -> Result<Loaded, Failure> {
         Layers::of_process(self.config.clone(), self.set.clone()).load().map_err(|problems| Failure::config(&problems))
+    }
+}
+
+/// Writes to standard output. A reader that has enough ends the command; a disk that is full is an error.
+fn write_out(words: std::fmt::Arguments<'_>) {
+    if let Err(error) = std::io::stdout().write_fmt(words) {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        let _ = writeln!(std::io::stderr(), "sidepost: the output cannot be written: {error}");
+        std::process::exit(1);
     }
 }
 

@@ -116,7 +116,7 @@ impl Dialogue {
             }
         }
         let message = mail.message();
-        println!("C: ({} octets of mail)\nC: .", message.len());
+        sayln!("C: ({} octets of mail)\nC: .", message.len());
         write!(self.stream.get_mut(), "{message}.\r\n")?;
         let reply = self.reply()?;
         self.command("QUIT")?;
@@ -124,7 +124,7 @@ impl Dialogue {
     }
 
     fn command(&mut self, line: &str) -> std::io::Result<String> {
-        println!("C: {line}");
+        sayln!("C: {line}");
         write!(self.stream.get_mut(), "{line}\r\n")?;
         self.reply()
     }
@@ -137,7 +137,7 @@ impl Dialogue {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
             let line = line.trim_end().to_owned();
-            println!("S: {line}");
+            sayln!("S: {line}");
             self.offers_utf8 |= line.get(4..) == Some("SMTPUTF8");
             if line.as_bytes().get(3) != Some(&b'-') {
                 return Ok(line);

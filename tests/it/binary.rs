@@ -380,6 +380,53 @@ fn render_prints_what_would_be_sent_and_sends_nothing() {
     assert_eq!(run(&["render", &fixture("no-such-file.eml")]).status.code(), Some(64));
 }
 
+#[test]
+fn render_follows_a_configuration() {
+    let folder = std::env::temp_dir().join(format!("sidepost-render-by-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (mail, config) = (path("root.eml"), path("sidepost.toml"));
+    std::fs::write(&mail, "From: root@web1\nTo: ann@example.net\nSubject: hi\n\nhello\n").unwrap();
+    let settings = r#"
+        [providers.main]
+        kind = "sendgrid"
+        api_key = "CANARY"
+        [sender]
+        default = "Servers <servers@example.com>"
+        allowed = ["*@example.com"]
+        rewrite = "disallowed"
+        [smtp.senders.principals]
+        app = ["app@example.com"]
+    "#;
+    std::fs::write(&config, settings).unwrap();
+    let render = |more: &[&str]| run(&[&["render", &mail, "--json", "--config", &config], more].concat());
+    let output = render(&[]);
+    let rendered: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rendered["requests"][0]["url"], "https://api.sendgrid.com/v3/mail/send");
+    assert_eq!(rendered["requests"][0]["body"]["from"]["email"], "servers@example.com");
+    assert!(!text(&output.stdout).contains("CANARY"));
+    let refused = render(&["--set", "sender.rewrite=never", "--principal", "app"]);
+    assert_eq!(refused.status.code(), Some(65), "{}", text(&refused.stderr));
+    assert!(text(&refused.stdout).contains("not among the addresses of this login"));
+    assert_eq!(render(&["--account", "other"]).status.code(), Some(64));
+    assert_eq!(render(&["--set", "sender.rewrite=maybe"]).status.code(), Some(78));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Whoever reads the output may leave before its end.
+#[test]
+fn a_reader_that_leaves_is_no_bug() {
+    let mut process = sidepost(&["check"])
+        .env("SCAISEND_API_KEY", KEY)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(process.stdout.take());
+    let output = process.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+}
+
 /// What is written in any script goes to the API, the log and the screen as what it is; replies are ASCII.
 #[test]
 fn addresses_outside_ascii_come_out_right() {

@@ -1,5 +1,7 @@
 //! `render`: what would a mail become? The tool that answers "why does my mail look like that".
 
+mod setup;
+
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -9,17 +11,17 @@ use serde_json::{Value, json};
 
 use super::{Failure, REFUSED, USAGE};
 use crate::address::Address;
-use crate::config::decode::{default_account, default_controls};
 use crate::config::{ProviderKind, Unsupported};
 use crate::controls::{Control, Controls};
 use crate::envelope::Envelope;
 use crate::message::Message;
 use crate::outcome::{Cause, Kind, Row, TABLE};
-use crate::plan::{Plan, Policies, Terms, prepare, role_of};
+use crate::plan::{Plan, Terms, prepare, role_of};
 use crate::provider::{self, Request};
-use crate::sender::{Rewrite, SenderPolicy};
+use setup::Setup;
 
-/// Needs no configuration, sends nothing and shows no key. Exit code 65: the mail would be refused.
+/// Sends nothing and shows no key. Needs no configuration; with --config or --set it renders as that one would. Exit code
+/// 65: the mail would be refused.
 #[derive(Debug, Args)]
 pub struct Render {
     /// The mail as a file, or - for standard input
@@ -31,18 +33,30 @@ pub struct Render {
     /// An envelope recipient (RCPT TO); several are allowed [default: the addresses in To and Cc]
     #[arg(long, value_name = "ADDRESS", value_parser = super::address)]
     rcpt: Vec<Address>,
-    /// For which API
-    #[arg(long, value_name = "KIND", default_value = "scaisend", value_parser = kind)]
-    provider: ProviderKind,
-    /// What to do with what the API has no field for: refuse or degrade
-    #[arg(long, default_value = "refuse", value_name = "POLICY", value_parser = policy)]
-    unsupported: Unsupported,
-    /// Whether the API takes addresses outside ASCII (utf8_addresses)
+    /// Who has logged in, for rules about that
+    #[arg(long, value_name = "NAME")]
+    principal: Option<String>,
+    /// For which API [default: that of the configuration, or scaisend]
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    provider: Option<ProviderKind>,
+    /// For which account of the configuration, if it has several
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// What to do with what the API has no field for: refuse or degrade (unsupported)
+    #[arg(long, value_name = "POLICY", value_parser = policy)]
+    unsupported: Option<Unsupported>,
+    /// That the API takes addresses outside ASCII (utf8_addresses)
     #[arg(long)]
     utf8_addresses: bool,
     /// The From of a mail that has none (sender.default)
-    #[arg(long, default_value = "", value_name = "MAILBOX")]
-    default_from: String,
+    #[arg(long, value_name = "MAILBOX")]
+    default_from: Option<String>,
+    /// Render as this configuration file would [default: none, and no environment]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one key: --set sender.rewrite=always
+    #[arg(long, short, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// What headers may ask for (controls.allow), with commas between, or "all" [default: the configuration's default]
     #[arg(long, value_name = "NAMES", value_parser = allowed)]
     controls: Option<Allowed>,
@@ -90,7 +104,7 @@ impl Render {
         match self.render(raw)? {
             Ok(rendered) => {
                 if self.json {
-                    println!("{:#}", rendered.to_json());
+                    sayln!("{:#}", rendered.to_json());
                 } else {
                     rendered.print();
                 }
@@ -101,9 +115,9 @@ impl Render {
                 let text = format!("{}: {}", row.says, cause.detail);
                 if self.json {
                     let refused = json!({"code": row.code, "enhanced": row.enhanced.to_string(), "text": text});
-                    println!("{:#}", json!({ "refused": refused }));
+                    sayln!("{:#}", json!({ "refused": refused }));
                 } else {
-                    println!("Refused: {} {} {text}", row.code, row.enhanced);
+                    sayln!("Refused: {} {} {text}", row.code, row.enhanced);
                 }
                 Err(Failure::new("").with_code(REFUSED))
             }
@@ -126,38 +140,11 @@ impl Render {
     }
 
     fn render(&self, raw: Bytes) -> Result<Result<Rendered, Cause>, Failure> {
-        let sender =
-            SenderPolicy::new(&self.default_from, &[], Rewrite::Never).map_err(|e| Failure::new(e).with_code(USAGE))?;
-        let mut controls = default_controls();
-        if let Some(Allowed(names)) = &self.controls {
-            controls.allow.clone_from(names);
-        }
+        let setup = self.setup()?;
         // Whom the headers name; a mail that cannot be read is refused below, whoever would get it.
         let shown = Message::parse(raw.clone()).unwrap_or_default();
         let envelope = self.envelope(&shown)?;
-        Ok(self.requests(raw, &envelope, &Policies { sender, controls }))
-    }
-
-    fn requests(&self, raw: Bytes, envelope: &Envelope, policies: &Policies) -> Result<Rendered, Cause> {
-        let settings = default_account(self.provider);
-        let provider = provider::build(&settings);
-        let limits = provider.limits();
-        let terms = Terms {
-            limits: &limits,
-            fanout: settings.fanout,
-            unsupported: self.unsupported,
-            utf8_addresses: self.utf8_addresses,
-            apart: false,
-        };
-        let (message, plan) = prepare(raw, envelope, envelope, policies, terms)?;
-        let mut rendered = Rendered { requests: Vec::new(), recipients: Vec::new(), plan };
-        for (number, batch) in rendered.plan.batches.iter().enumerate() {
-            rendered.requests.push(provider.request(&message, &rendered.plan.controls, batch)?);
-            for recipient in batch.recipients() {
-                rendered.recipients.push((recipient.clone(), role_of(recipient, &message).0.name(), number));
-            }
-        }
-        Ok(rendered)
+        Ok(rendered(raw, &envelope, &setup))
     }
 
     fn envelope(&self, message: &Message) -> Result<Envelope, Failure> {
@@ -174,8 +161,29 @@ impl Render {
             );
         }
         let reverse_path = self.from.clone().or_else(|| message.from.first().map(|m| m.address.clone()));
-        Ok(Envelope { reverse_path, recipients, ..Envelope::default() })
+        Ok(Envelope { reverse_path, recipients, principal: self.principal.clone(), ..Envelope::default() })
     }
+}
+
+fn rendered(raw: Bytes, envelope: &Envelope, setup: &Setup) -> Result<Rendered, Cause> {
+    let provider = provider::build(&setup.account);
+    let limits = provider.limits();
+    let terms = Terms {
+        limits: &limits,
+        fanout: setup.account.fanout,
+        unsupported: setup.account.unsupported,
+        utf8_addresses: setup.account.utf8_addresses,
+        apart: false,
+    };
+    let (message, plan) = prepare(raw, envelope, envelope, &setup.policies, terms)?;
+    let mut rendered = Rendered { requests: Vec::new(), recipients: Vec::new(), plan };
+    for (number, batch) in rendered.plan.batches.iter().enumerate() {
+        rendered.requests.push(provider.request(&message, &rendered.plan.controls, batch)?);
+        for recipient in batch.recipients() {
+            rendered.recipients.push((recipient.clone(), role_of(recipient, &message).0.name(), number));
+        }
+    }
+    Ok(rendered)
 }
 
 impl Rendered {
@@ -197,25 +205,25 @@ impl Rendered {
 
     fn print(&self) {
         for (number, request) in self.requests.iter().enumerate() {
-            println!("Request {number}: {} {}\n{:#}\n", request.method, request.url, body_of(request));
+            sayln!("Request {number}: {} {}\n{:#}\n", request.method, request.url, without_contents(body_of(request)));
         }
-        println!("Recipients");
+        sayln!("Recipients");
         for (address, role, number) in &self.recipients {
             let note = if *role == "bcc" { " (in the envelope only; shown to nobody else)" } else { "" };
-            println!("  {address:<40} {role:<4} request {number}{note}");
+            sayln!("  {address:<40} {role:<4} request {number}{note}");
         }
-        println!("\nLosses");
+        sayln!("\nLosses");
         if self.plan.losses.is_empty() {
-            println!("  none");
+            sayln!("  none");
         }
         for loss in &self.plan.losses {
-            println!("  {}", loss.what);
+            sayln!("  {}", loss.what);
         }
         self.print_controls();
-        println!("\nReplies\n  250 2.0.0    the API took the mail");
+        sayln!("\nReplies\n  250 2.0.0    the API took the mail");
         let told = |row: &&Row| !matches!(row.kind, Kind::Unsent | Kind::Unsupported | Kind::Overloaded);
         for row in TABLE.iter().filter(told) {
-            println!("  {} {:<8} {}", row.code, row.enhanced.to_string(), row.when);
+            sayln!("  {} {:<8} {}", row.code, row.enhanced.to_string(), row.when);
         }
     }
 }
@@ -224,15 +232,15 @@ impl Rendered {
     fn print_controls(&self) {
         let controls = self.plan.controls.to_json();
         let obeyed = controls.as_object().into_iter().flatten().filter(|(name, _)| *name != "ignored");
-        println!("\nControls");
+        sayln!("\nControls");
         for (name, value) in obeyed {
-            println!("  {name:<20} {value}");
+            sayln!("  {name:<20} {value}");
         }
         for ignored in &self.plan.controls.ignored {
-            println!("  not obeyed: {} {}", ignored.header, ignored.why);
+            sayln!("  not obeyed: {} {}", ignored.header, ignored.why);
         }
         if self.plan.controls == Controls::default() {
-            println!("  none");
+            sayln!("  none");
         }
     }
 }
@@ -240,4 +248,15 @@ impl Rendered {
 /// The body as JSON again, for showing.
 fn body_of(request: &Request) -> Value {
     serde_json::from_slice(&request.body.to_vec()).unwrap_or(Value::Null)
+}
+
+/// The body for people: of each attachment the beginning of its content and how long it is.
+fn without_contents(mut body: Value) -> Value {
+    for attachment in body.get_mut("attachments").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(Value::String(content)) = attachment.get_mut("content") else { continue };
+        if let Some(begin) = content.get(..60) {
+            *content = format!("{begin}… ({} characters of base64; --json shows all)", content.len());
+        }
+    }
+    body
 }
