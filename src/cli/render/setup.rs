@@ -52,13 +52,11 @@ impl Render {
                 && self.provider.is_none_or(|kind| kind == account.kind)
         };
         let found: Vec<(&String, &Provider)> = config.providers.iter().filter(fits).collect();
-        match found.as_slice() {
-            [(_, account)] => Ok((*account).clone()),
-            _ => {
-                let names: Vec<&str> = config.providers.keys().map(String::as_str).collect();
-                let text = format!("name one account of the configuration with --account: {}", names.join(", "));
-                Err(Failure::new(text).with_code(USAGE))
-            }
+        if let [(_, account)] = found.as_slice() {
+            return Ok((*account).clone());
         }
+        let names: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+        let text = format!("name one account of the configuration with --account: {}", names.join(", "));
+        Err(Failure::new(text).with_code(USAGE))
     }
 }
