@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -24,7 +25,18 @@ AT_FAULT = {
 }
 
 
-class Api:
+class Server:
+    """A process that ends with its `with`."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Api(Server):
     """The sandbox, which writes what it took into a folder."""
 
     def __init__(self, binary, folder):
@@ -45,9 +57,13 @@ class Api:
             return b""  # The sandbox keeps the newest only, and this one has had to go.
 
     def collect(self):
-        tick = threading.Event()
-        while not tick.wait(0.2):
-            for mail in json.loads(self.get("/sandbox/mails"))["mails"]:
+        while self.process.poll() is None:
+            time.sleep(0.2)
+            try:
+                mails = json.loads(self.get("/sandbox/mails"))["mails"]
+            except OSError:
+                return  # The end.
+            for mail in mails:
                 if mail["id"] in self.seen:
                     break
                 self.seen.add(mail["id"])
@@ -66,10 +82,10 @@ def texts(value):
     return [value] if isinstance(value, str) else []
 
 
-class Relay:
+class Relay(Server):
     """The binary with every door, on free ports."""
 
-    def __init__(self, binary, folder, name, api, *more):
+    def __init__(self, binary, folder, api, *more):
         listen = ["smtp://127.0.0.1:0", "smtps://127.0.0.1:0", "lmtp://127.0.0.1:0", "smtp://127.0.0.1:0?proxy=require"]
         cert, key = certificate(folder)
         shown = subprocess.run([binary, "hash-password"], input=PASSWORD, capture_output=True, text=True, check=True)
@@ -80,7 +96,7 @@ class Relay:
                     f"providers.main.base_url={api.url}", "providers.main.rate=10000/s", "providers.main.burst=1000",
                     # The next mail must not suffer from one that was refused on purpose.
                     "providers.main.probe_interval=50ms", *more]
-        self.log = folder / (name + ".log")
+        self.log = folder / "log"
         with open(self.log, "w") as log:
             command = [binary, "serve"] + [word for setting in settings for word in ("--set", setting)]
             self.process = subprocess.Popen(command, stderr=log)
@@ -100,11 +116,6 @@ class Relay:
         return {"SMTP_ADDR": self.smtp, "SMTP_TLS_ADDR": self.smtps, "LMTP_ADDR": self.lmtp, "PROXY_ADDR": self.proxy,
                 "SMTP_USER": USER, "SMTP_PASS": PASSWORD, "SERVER_PID": str(self.process.pid),
                 "SERVER_LOG": str(self.log), **FAR_END}
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
 
 def certificate(folder):
     cert, key = folder / "cert.pem", folder / "key.pem"
@@ -176,29 +187,24 @@ def word(cell):
 
 def main(binary, suites):
     suites, good = Path(suites), []
-    with tempfile.TemporaryDirectory(prefix="acceptance-") as folder:
-        folder = Path(folder)
-        folder.chmod(0o755)
-        api = Api(binary, folder)
-        try:
-            relay = Relay(binary, folder, "open", api)
-            told = {**relay.told(), "SINK_DIR": str(api.sink), "SHUTDOWN": "1", "REQUIRE": PROMISED}
+    with tempfile.TemporaryDirectory(prefix="acceptance-") as folder, Api(binary, Path(folder)) as api:
+
+        def relay(*more):
+            return Relay(binary, Path(folder), api, *more)
+
+        with relay() as open_to_all:
+            told = {**open_to_all.told(), "SINK_DIR": str(api.sink), "SHUTDOWN": "1", "REQUIRE": PROMISED}
             good.append(protocol(suites, "no AUTH needed", told))
-            relay.stop()
-            relay = Relay(binary, folder, "closed", api, "smtp.auth.required=true", "smtp.tls.required=true")
-            told = {**relay.told(), "AUTH_REQUIRED": "1", "AUTH_TLS_ONLY": "1", "REQUIRE": "authrequired,authtlsonly"}
+        with relay("smtp.auth.required=true", "smtp.tls.required=true") as closed:
+            told = {**closed.told(), "AUTH_REQUIRED": "1", "AUTH_TLS_ONLY": "1", "REQUIRE": "authrequired,authtlsonly"}
             good.append(protocol(suites, "AUTH and TLS needed", told, "-k", "test_10 or test_11"))
-            relay.stop()
-            # One attempt: each of the many refusals on purpose would take its time else.
-            relay = Relay(binary, folder, "clients", api, "delivery.max_attempts=1")
+        # One attempt: each of the many refusals on purpose would take its time else.
+        with relay("delivery.max_attempts=1") as doors:
             login = ("--auth", f"{USER}:{PASSWORD}")
-            good.append(matrix(suites, "plain", relay.smtp))
-            good.append(matrix(suites, "plain with AUTH", relay.smtp, *login))
-            good.append(matrix(suites, "STARTTLS with AUTH", relay.smtp, "--tls", "starttls", *login))
-            good.append(matrix(suites, "implicit TLS with AUTH", relay.smtps, "--tls", "implicit", *login))
-            relay.stop()
-        finally:
-            api.process.kill()
+            good.append(matrix(suites, "plain", doors.smtp))
+            good.append(matrix(suites, "plain with AUTH", doors.smtp, *login))
+            good.append(matrix(suites, "STARTTLS, AUTH", doors.smtp, "--tls", "starttls", *login))
+            good.append(matrix(suites, "TLS, AUTH", doors.smtps, "--tls", "implicit", *login))
     return 0 if all(good) else 1
 
 
