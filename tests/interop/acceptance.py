@@ -96,7 +96,7 @@ class Relay(Server):
                     f"providers.main.base_url={api.url}", "providers.main.rate=10000/s", "providers.main.burst=1000",
                     # The next mail must not suffer from one that was refused on purpose.
                     "providers.main.probe_interval=50ms", *more]
-        self.log = folder / "log"
+        self.log, self.sink = folder / "log", api.sink
         with open(self.log, "w") as log:
             command = [binary, "serve"] + [word for setting in settings for word in ("--set", setting)]
             self.process = subprocess.Popen(command, stderr=log)
@@ -115,7 +115,7 @@ class Relay(Server):
         """What the protocol suite is told of it."""
         return {"SMTP_ADDR": self.smtp, "SMTP_TLS_ADDR": self.smtps, "LMTP_ADDR": self.lmtp, "PROXY_ADDR": self.proxy,
                 "SMTP_USER": USER, "SMTP_PASS": PASSWORD, "SERVER_PID": str(self.process.pid),
-                "SERVER_LOG": str(self.log), **FAR_END}
+                "SERVER_LOG": str(self.log), "SINK_DIR": str(self.sink), **FAR_END}
 
 def certificate(folder):
     cert, key = folder / "cert.pem", folder / "key.pem"
@@ -193,10 +193,11 @@ def main(binary, suites):
             return Relay(binary, Path(folder), api, *more)
 
         with relay() as open_to_all:
-            told = {**open_to_all.told(), "SINK_DIR": str(api.sink), "SHUTDOWN": "1", "REQUIRE": PROMISED}
+            told = {**open_to_all.told(), "SHUTDOWN": "1", "REQUIRE": PROMISED}
             good.append(protocol(suites, "no AUTH needed", told))
         with relay("smtp.auth.required=true", "smtp.tls.required=true") as closed:
-            told = {**closed.told(), "AUTH_REQUIRED": "1", "AUTH_TLS_ONLY": "1", "REQUIRE": "authrequired,authtlsonly"}
+            told = {**closed.told(), "AUTH_REQUIRED": "1", "AUTH_TLS_ONLY": "1", "CAPS": "authtiming",
+                    "REQUIRE": "authrequired,authtlsonly,authtiming"}
             good.append(protocol(suites, "AUTH and TLS needed", told, "-k", "test_10 or test_11"))
         # One attempt: each of the many refusals on purpose would take its time else.
         with relay("delivery.max_attempts=1") as doors:
