@@ -82,6 +82,36 @@ def with_swaks(binary):
         check("swaks with HELO", said.returncode == 0, said.stdout)
 
 
+def with_swaks_through_every_door(binary):
+    """TLS, AUTH, LMTP and a Unix socket."""
+    with tempfile.TemporaryDirectory() as folder:
+        cert, key, path = folder + "/cert.pem", folder + "/key.pem", folder + "/smtp.sock"
+        make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost"]
+        subprocess.run([*make, "-keyout", key, "-out", cert], check=True, capture_output=True)
+        hashed = subprocess.run([binary, "hash-password"], input="s3cret ^ pass", capture_output=True, text=True).stdout
+        with open(folder + "/users", "w") as users:
+            users.write("app:" + hashed)
+        login = ["--auth-user", "app", "--auth-password", "s3cret ^ pass"]
+        doors = [
+            ("--tls", "smtp://127.0.0.1:0", ["--tls"], "250 2.0.0"),
+            ("--tls --auth PLAIN", "smtp://127.0.0.1:0", ["--tls", "--auth", "PLAIN", *login], "250 2.0.0"),
+            ("--tls --auth LOGIN", "smtp://127.0.0.1:0", ["--tls", "--auth", "LOGIN", *login], "250 2.0.0"),
+            ("--auth with a wrong password", "smtp://127.0.0.1:0", ["--auth", "PLAIN", *login, "--auth-password", "x"],
+             "535 5.7.8"),
+            ("--tls-on-connect", "smtps://127.0.0.1:0", ["--tls-on-connect"], "250 2.0.0"),
+            ("--protocol LMTP", "lmtp://127.0.0.1:0", ["--protocol", "LMTP"], "250 2.0.0"),
+            ("--socket", "smtp+unix://" + path, ["--server", "", "--socket", path], "250 2.0.0"),
+            ("--socket --protocol LMTP", "lmtp+unix://" + path, ["--server", "", "--socket", path, "--protocol", "LMTP"],
+             "250 2.0.0"),
+        ]
+        for title, door, options, reply in doors:
+            listen = json.dumps(["smtp://127.0.0.1:0", door] if "unix" in door else [door])
+            with Sandbox(binary, "--set", "smtp.listen=" + listen, "--set", "smtp.tls.cert=" + cert,
+                         "--set", "smtp.tls.key=" + key, "--set", f"smtp.auth.users_file={folder}/users") as box:
+                said = swaks(box, "ok@example.com", *options)
+                check(f"swaks {title}: {reply}", reply in said.stdout, said.stdout + said.stderr)
+
+
 def with_curl(box):
     def curl(recipient, text):
         command = ["curl", "-sS", f"smtp://{box.smtp}/client.test", "--mail-from", "app@example.com",
@@ -139,6 +169,7 @@ def with_smtplib(box):
 
 def main(binary):
     with_swaks(binary)
+    with_swaks_through_every_door(binary)
     for clients in (with_curl, with_msmtp, with_smtplib):
         with Sandbox(binary) as box:
             clients(box)
