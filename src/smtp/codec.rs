@@ -232,7 +232,14 @@ impl Decode for DataDecoder {
                     if at == At::Bol { At::Dot } else { At::DotCr }
                 }
                 (At::Cr, LF) => At::Bol,
-                (At::Cr | At::DotCr, CR) => self.lonely(At::Cr),
+                (At::Cr, CR) => {
+                    // s-nail ends the lines of CRLF files with CR CR LF. The CR too many is left out; where the message
+                    // ends is not touched by it, and a CR that no LF follows is refused below.
+                    self.content.keep(input.get(kept..i).unwrap_or_default());
+                    kept = i + 1;
+                    At::Cr
+                }
+                (At::DotCr, CR) => self.lonely(At::Cr),
                 (_, CR) => At::Cr,
                 (_, LF) | (At::Cr | At::DotCr, _) => self.lonely(At::Mid),
                 _ => {

@@ -18,12 +18,6 @@ PROMISED = ("starttls,auth,auth-plain,auth-login,chunking,8bitmime,pipelining,si
             "lmtp,proxy,proxy1,proxy2,sink,log,pid,shutdown,rcptlimit,rcpt5xx,rcpt4xx,rcptslow")
 FAR_END = {"SMTP_RCPT_5XX": "suppressed1@example.com", "SMTP_RCPT_4XX": "fail-inf1@example.com",
            "SMTP_RCPT_SLOW": "slow-5000@example.com"}
-# Cells in which the client breaks the rules, and what it must be told then.
-AT_FAULT = {
-    # s-nail 14.9 ends the lines of an attached text file that has CRLF with CR CR LF.
-    ("s-nail", "attachment"): "550 5.6.0 The message holds a CR or LF alone",
-}
-
 
 class Server:
     """A process that ends with its `with`."""
@@ -154,11 +148,6 @@ def matrix(suites, title, address, *arguments):
             print(done.stdout + done.stderr)
             return False
         cells = json.load(open(report.name))["results"]
-    for cell in cells:
-        fault = AT_FAULT.get((cell["client"], cell.get("mail")))
-        if cell.get("problem") and fault and fault in cell["shown"]:
-            print(f"  the client's fault: {cell['client']} {cell['mail']}: {fault}")
-            cell["problem"] = ""
     mails = list(dict.fromkeys(cell["mail"] for cell in cells if "mail" in cell))
     print(f"\n{title:17}" + "".join(f" {mail:>11}" for mail in mails))
     for client in dict.fromkeys(cell["client"] for cell in cells):

@@ -128,7 +128,7 @@ fn nothing_else_ends_a_message() {
         b"hi\r\n.\r",
         b".\n",
         b"\n.\r\n",
-        b"hi\r\r\n",
+        b"hi\r\r",
     ];
     for input in table {
         let text = input.escape_ascii().to_string();
@@ -138,6 +138,17 @@ fn nothing_else_ends_a_message() {
     }
     assert_eq!(whole(b"hi\r\n\x00.\r\n"), None);
     assert_eq!(whole(b"hi\r\n .\r\n"), None);
+}
+
+/// s-nail ends the lines of CRLF files so. A message that ends in such a line still does not end at its dot.
+#[test]
+fn a_cr_too_many_before_a_line_end_is_left_out() {
+    for (input, content) in [
+        (&b"hi\r\r\n.\r\n"[..], &b"hi\r\n"[..]),
+        (b"\r\r\r\n..\r\r\n.\r\n", b"\r\n.\r\n"),
+    ] {
+        assert_eq!(whole(input), Some((Ok(Bytes::copy_from_slice(content)), Vec::new())));
+    }
 }
 
 #[test]
@@ -226,17 +237,18 @@ fn a_chunk_that_is_announced_is_not_held_before_it_comes() {
 fn reference(input: &[u8]) -> Option<(Result<Vec<u8>, Flaw>, usize)> {
     let mut start = 0;
     let mut content = Vec::new();
+    let mut flawed = false;
     loop {
         let end = start + input[start..].windows(2).position(|w| w == b"\r\n")? + 2;
         let line = &input[start..end];
         if line == b".\r\n" {
-            let inner: Vec<u8> = input[..start].to_vec();
-            let pairs = inner.windows(2).filter(|w| w == b"\r\n").count();
-            let lonely = |octet| memchr::memchr_iter(octet, &inner).count() != pairs;
-            let flawed = lonely(b'\r') || lonely(b'\n');
             return Some((if flawed { Err(Flaw::LineEnds) } else { Ok(content) }, end));
         }
-        content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+        let crs = line.iter().rev().skip(1).take_while(|octet| **octet == b'\r').count();
+        let text = &line[..line.len() - 1 - crs];
+        flawed |= text.contains(&b'\r') || text.contains(&b'\n') || (text == b"." && crs > 1);
+        content.extend_from_slice(text.strip_prefix(b".").unwrap_or(text));
+        content.extend_from_slice(b"\r\n");
         start = end;
     }
 }
