@@ -127,7 +127,8 @@ pub(super) fn bare_id(value: &[u8]) -> String {
     let open = memchr::memchr(b'<', value).map_or(0, |open| open + 1);
     let inner = value.get(open..).unwrap_or_default();
     let inner = inner.get(..memchr::memchr(b'>', inner).unwrap_or(inner.len())).unwrap_or_default();
-    words::unstructured(inner)
+    // An identifier has no blanks; where encoded words are in it they do not stand apart from the rest.
+    words::unstructured(inner).replace(' ', "")
 }
 
 /// Those of `ids` that `html` refers to (RFC 2392); both as [`unescaped`] gives them. A colon ends a reference, too:

@@ -4,6 +4,7 @@
 mod binary;
 mod binary_door;
 mod config;
+mod corpus;
 mod faults;
 mod house;
 mod http_client;

@@ -1,0 +1,333 @@
+//! Mails of many origins against what a careful reader expects of them: `tests/corpus`, or the folder that
+//! `SIDEPOST_CORPUS` names. Every difference needs a line in `tests/corpus/decisions.txt`, and every line a difference.
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sidepost::message::{Attachment, Mailbox, Message};
+
+/// Tags of mails that may be refused: SMTP does not carry them, or nobody writes them.
+const REFUSABLE: &[&str] =
+    &["bare-lf", "bare-cr", "nul", "attack", "no-headers", "broken-headers", "no-newline", "long-lines"];
+
+/// One field of one mail, compared.
+struct Check {
+    /// `text`, `attachments[1].filename`, `headers.x-mailer`.
+    field: String,
+    /// `agreed`, `majority` or `judged`.
+    status: String,
+    holds: bool,
+    expected: String,
+    found: String,
+}
+
+/// The comparison of one mail.
+#[derive(Default)]
+struct Report {
+    checks: Vec<Check>,
+}
+
+impl Report {
+    /// Adds a field unless nothing reasonable can be expected of it.
+    fn add(&mut self, field: &str, expected: &Value, found: String, holds: impl FnOnce(&Value) -> bool) {
+        let status = expected["status"].as_str().unwrap().to_owned();
+        if status != "unscored" {
+            let holds = holds(expected);
+            self.checks.push(Check { field: field.to_owned(), status, holds, expected: shown(expected), found });
+        }
+    }
+}
+
+fn corpus() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    std::env::var_os("SIDEPOST_CORPUS").map_or(own, PathBuf::from)
+}
+
+/// (mail, field) -> (what we give, why). A mail `*` means any.
+fn decisions() -> BTreeMap<(String, String), (String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/decisions.txt");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let mut decisions = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
+        let [mail, field, given, why] = line.split(" | ").collect::<Vec<_>>()[..] else { panic!("four columns: {line}") };
+        let before = decisions.insert((mail.to_owned(), field.to_owned()), (given.to_owned(), why.to_owned()));
+        assert!(before.is_none() && why.len() > 10, "twice, or without a reason: {line}");
+    }
+    decisions
+}
+
+fn shown(expected: &Value) -> String {
+    let value = ["value", "values", "count", "sha256"].iter().map(|key| &expected[*key]).find(|v| !v.is_null());
+    value.map_or_else(|| "nothing".to_owned(), ToString::to_string).chars().take(300).collect()
+}
+
+/// The value and the tolerated variants.
+fn variants(expected: &Value) -> impl Iterator<Item = &Value> {
+    std::iter::once(&expected["value"]).chain(expected["also_ok"].as_array().into_iter().flatten())
+}
+
+/// C1 controls as windows-1252 has them, which is what their authors meant.
+fn c1(c: char) -> char {
+    const WINDOWS: &str = "€\u{81}‚ƒ„…†‡ˆ‰Š‹Œ\u{8d}Ž\u{8f}\u{90}‘’“”•–—˜™š›œ\u{9d}žŸ";
+    match u32::from(c) {
+        code @ 0x80..0xa0 => WINDOWS.chars().nth(code as usize - 0x80).unwrap(),
+        _ => c,
+    }
+}
+
+/// A line for comparing: one blank for each run of white space and controls, one U+FFFD for a run of them.
+fn line(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars().map(c1) {
+        let c = if c.is_whitespace() || c.is_ascii_control() { ' ' } else { c };
+        if !(matches!(c, ' ' | '\u{fffd}') && out.ends_with(c)) {
+            out.push(c);
+        }
+    }
+    out.trim().to_owned()
+}
+
+/// A body for comparing: no white space at all.
+fn key(text: &str) -> String {
+    line(text).chars().filter(|c| !matches!(c, ' ' | '\u{feff}')).collect()
+}
+
+fn hex(octets: &[u8]) -> String {
+    Sha256::digest(octets).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Where the expectation has U+FFFD, the readable fragments count.
+fn same_line(expected: &str, found: &str) -> bool {
+    let (expected, found) = (line(expected), line(found));
+    expected == found || expected.contains('\u{fffd}') && expected.split('\u{fffd}').all(|part| found.contains(part))
+}
+
+/// Domains compare without case; a local part without domain may have got one.
+fn same_address(expected: &str, found: &str) -> bool {
+    match expected.rsplit_once('@') {
+        Some((local, domain)) => found == format!("{local}@{}", domain.to_ascii_lowercase()),
+        None => found.rsplit_once('@').is_some_and(|(local, _)| local == expected),
+    }
+}
+
+fn same_mailboxes(expected: &Value, found: &[Mailbox]) -> bool {
+    let empty = Vec::new();
+    let expected = expected.as_array().unwrap_or(&empty);
+    let same = |(expected, found): (&Value, &Mailbox)| {
+        same_address(expected["email"].as_str().unwrap(), found.address.as_str())
+            && expected["name"].as_str().is_none_or(|name| same_line(name, found.name.as_deref().unwrap_or_default()))
+    };
+    expected.len() == found.len() && expected.iter().zip(found).all(same)
+}
+
+/// Whether a body is the parts of the expectation in order.
+fn same_body(expected: &Value, kind: &str, found: Option<&str>) -> bool {
+    let whole = serde_json::json!([{ "kind": kind, "value": expected }]);
+    let parts = if expected.is_string() { &whole } else { expected };
+    let empty = Vec::new();
+    let parts = parts.as_array().unwrap_or(&empty);
+    let body = key(found.unwrap_or_default());
+    if let ([part], Some(body)) = (&parts[..], found)
+        && part["kind"] == kind
+    {
+        let body = key(body);
+        if let Some(hash) = part["key_sha256"].as_str() {
+            return hex(body.as_bytes()) == hash;
+        }
+        let value = key(part["value"].as_str().unwrap());
+        return value == body || value.contains('\u{fffd}') && fragments_in(&value, &body, 0).is_some();
+    }
+    if parts.is_empty() {
+        return body.is_empty();
+    }
+    // What tags and references of HTML hide is all that a text in it may miss.
+    let readable = key(&found.unwrap_or_default().replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"));
+    let mut at = Some(0);
+    for part in parts {
+        let value = part["value"].as_str().unwrap_or_default();
+        at = match part["kind"].as_str().unwrap() {
+            "html-as-text" => at,
+            "text-as-html" => at.filter(|_| value.split_whitespace().all(|word| readable.contains(&key(word)))),
+            _ => at.and_then(|at| fragments_in(&key(value), &body, at)),
+        };
+    }
+    at.is_some()
+}
+
+/// The offset in `body` after the fragments of `value`, which must occur there in order from `at` on.
+fn fragments_in(value: &str, body: &str, mut at: usize) -> Option<usize> {
+    for fragment in value.split('\u{fffd}') {
+        at += body[at..].find(fragment)? + fragment.len();
+    }
+    Some(at)
+}
+
+fn compare(expected: &Value, message: &Message) -> Report {
+    let mut report = Report::default();
+    let expect = &expected["expect"];
+    let boxes = |list: &[Mailbox]| format!("{:?}", list.iter().map(|m| (&m.name, &m.address)).collect::<Vec<_>>());
+    let mut mailboxes = |field: &str, found: &[Mailbox]| {
+        report.add(field, &expect[field], boxes(found), |e| {
+            // Of several From addresses an API takes the first.
+            let first = field == "from" && e["value"].as_array().is_some_and(|all| all.len() > found.len());
+            variants(e).any(|value| same_mailboxes(value, found))
+                || first && !found.is_empty() && same_mailboxes(&e["value"].as_array().unwrap()[..1].into(), &found[..1])
+        });
+    };
+    mailboxes("from", &message.from);
+    mailboxes("sender", message.sender.as_slice());
+    mailboxes("to", &message.to);
+    mailboxes("cc", &message.cc);
+    mailboxes("reply_to", &message.reply_to);
+    let subject = message.subject.as_deref().unwrap_or_default();
+    report.add("subject", &expect["subject"], subject.to_owned(), |e| {
+        variants(e).any(|value| same_line(value.as_str().unwrap_or_default(), subject))
+    });
+    for (field, body) in [("text", &message.text), ("html", &message.html)] {
+        report.add(field, &expect[field], body.clone().unwrap_or_else(|| "nothing".to_owned()), |e| {
+            variants(e).any(|value| value != "as-attachment" && same_body(value, field, body.as_deref()))
+        });
+    }
+    compare_attachments(&mut report, &expect["attachments"], &message.attachments);
+    compare_headers(&mut report, &expect["headers"], message);
+    report
+}
+
+fn compare_attachments(report: &mut Report, expected: &Value, found: &[Attachment]) {
+    let types: Vec<&str> = found.iter().map(|a| a.content_type.as_str()).collect();
+    report.add("attachments", expected, format!("{types:?}"), |e| e["count"] == found.len());
+    let items = expected["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if expected["count"] != found.len() {
+        return;
+    }
+    for (i, (expected, found)) in items.iter().zip(found).enumerate() {
+        let mut check = |field: &str, given: &str, same: &dyn Fn(&Value) -> bool| {
+            let place = format!("attachments[{i}].{field}");
+            report.add(&place, &expected[field], given.to_owned(), |e| variants(e).any(same));
+        };
+        let name = |value: &Value| value.as_str().is_none_or(|name| same_line(name, &found.filename));
+        check("filename", &found.filename, &name);
+        let media = found.content_type.split(';').next().unwrap_or_default();
+        check("type", media, &|value| value == media);
+        let disposition = if found.inline { "inline" } else { "attachment" };
+        check("disposition", disposition, &|value| value == disposition);
+        let id = found.content_id.as_deref().unwrap_or_default();
+        check("content_id", id, &|value| value.as_str().unwrap_or_default() == id);
+        let octets = found.content.decode();
+        report.add(&format!("attachments[{i}].content"), &expected["content"], hex(&octets), |e| {
+            let also = e["also_sha256"].as_array().into_iter().flatten();
+            std::iter::once(&e["sha256"]).chain(also).any(|sum| *sum == hex(&octets)) || e["sha256_lf"] == lf_hash(&octets)
+        });
+    }
+}
+
+/// The hash that does not see the line ends of a text nor what white space follows it.
+fn lf_hash(octets: &[u8]) -> String {
+    let lines: Vec<&[u8]> = octets.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
+    hex(lines.join(&b'\n').trim_ascii_end())
+}
+
+fn compare_headers(report: &mut Report, expected: &Value, message: &Message) {
+    for (name, expected) in expected.as_object().unwrap() {
+        let mut found: Vec<&str> =
+            message.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str()).collect();
+        let is_id = name == "message-id";
+        found.extend(message.message_id.as_deref().filter(|_| is_id));
+        report.add(&format!("headers.{name}"), expected, format!("{found:?}"), |e| {
+            let values: Vec<&str> = e["values"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+            // A mail has one id.
+            let values = if is_id { &values[..1] } else { &values[..] };
+            values.len() == found.len() && values.iter().zip(&found).all(|(e, f)| same_line(e, f))
+        });
+    }
+    let named = |name: &&(String, String)| ["bcc", "x-bcc"].iter().any(|bcc| name.0.eq_ignore_ascii_case(bcc));
+    assert!(!message.headers.iter().any(|header| named(&header)), "a Bcc field is passed on");
+}
+
+/// `attachments[3].filename` -> `attachment.filename`, `headers.x-a` -> `headers`.
+fn family(field: &str) -> String {
+    match field.split_once('.') {
+        Some(("headers", _)) => "headers".to_owned(),
+        Some((_, inner)) => format!("attachment.{inner}"),
+        None => field.to_owned(),
+    }
+}
+
+/// What is counted for a family of fields, by status: how many, and how many hold.
+type Rates = BTreeMap<String, BTreeMap<String, (usize, usize)>>;
+
+fn print_rates(rates: &Rates) {
+    println!("{:24} {:>22} {:>22} {:>22}", "field", "agreed", "majority", "judged");
+    let mut all = (0, 0);
+    for (family, by_status) in rates {
+        let cell = |status: &str| match by_status.get(status) {
+            Some((count, hold)) => format!("{hold}/{count} {:.2} %", 100.0 * *hold as f64 / *count as f64),
+            None => "-".to_owned(),
+        };
+        println!("{family:24} {:>22} {:>22} {:>22}", cell("agreed"), cell("majority"), cell("judged"));
+        for (count, hold) in by_status.values() {
+            all = (all.0 + count, all.1 + hold);
+        }
+    }
+    println!("all: {} of {} fields, {:.2} %", all.1, all.0, 100.0 * all.1 as f64 / all.0 as f64);
+}
+
+#[test]
+fn the_corpus_is_read_as_expected_or_as_decided() {
+    let folder = corpus();
+    let Ok(mails) = fs::read_dir(folder.join("mail")) else {
+        println!("no corpus in {}: passed over", folder.display());
+        return;
+    };
+    let mut names: Vec<String> = mails
+        .filter_map(|mail| mail.unwrap().path().file_stem().map(|stem| stem.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    let decisions = decisions();
+    let (mut rates, mut used, mut undecided) = (Rates::new(), HashSet::new(), Vec::new());
+    let mut clean = 0;
+    for name in &names {
+        let raw = fs::read(folder.join(format!("mail/{name}.eml"))).unwrap();
+        let expected = fs::read(folder.join(format!("expected/{name}.json"))).unwrap();
+        let expected: Value = serde_json::from_slice(&expected).unwrap();
+        assert_eq!(hex(&raw), expected["sha256"].as_str().unwrap(), "{name} is not as it was: line ends?");
+        let checks = match Message::parse(raw.into()) {
+            Ok(message) => compare(&expected, &message).checks,
+            Err(refusal) => {
+                let tags = expected["tags"].as_array().unwrap();
+                assert!(tags.iter().any(|tag| REFUSABLE.contains(&tag.as_str().unwrap())), "{name}: {refusal}");
+                continue;
+            }
+        };
+        clean += usize::from(checks.iter().all(|check| check.holds));
+        for check in checks {
+            let slot = rates.entry(family(&check.field)).or_default().entry(check.status.clone()).or_default();
+            *slot = (slot.0 + 1, slot.1 + usize::from(check.holds));
+            if check.holds {
+                continue;
+            }
+            let decision = [name, "*"].map(|mail| (mail.to_owned(), check.field.clone()));
+            match decision.iter().find_map(|decision| decisions.get_key_value(decision)) {
+                Some((decision, (given, why))) => {
+                    let anywhere = decision.0 == "*";
+                    if used.insert(decision.clone()) || !anywhere {
+                        println!("{} {} ({}): {given}; {why}", decision.0, check.field, check.status);
+                    }
+                }
+                None => undecided.push(format!(
+                    "{name} | {} ({})\n  expected {}\n  found    {}",
+                    check.field, check.status, check.expected, check.found
+                )),
+            }
+        }
+    }
+    println!("{} mails, {clean} without any difference", names.len());
+    print_rates(&rates);
+    let here: BTreeSet<&str> = names.iter().map(String::as_str).chain(["*"]).collect();
+    let stale: Vec<_> =
+        decisions.keys().filter(|key| here.contains(key.0.as_str()) && !used.contains(*key)).collect();
+    assert!(undecided.is_empty(), "differences without a line in decisions.txt:\n{}", undecided.join("\n"));
+    assert!(stale.is_empty(), "decisions about differences that are none any more: {stale:#?}");
+}
