@@ -70,6 +70,7 @@ pub fn prepare(
     terms: Terms<'_>,
 ) -> Result<(Message, Plan), Cause> {
     let mut message = Message::parse(raw).map_err(|e| Cause::new(Kind::BadContent, e.to_string()))?;
+    message.complete(envelope.reverse_path.as_ref(), &envelope.recipients);
     sender.apply(&mut message, envelope.reverse_path.as_ref())?;
     let plan = plan(envelope, &message, terms);
     match (plan.losses.is_empty(), terms.unsupported) {

@@ -24,7 +24,8 @@ impl SenderPolicy {
         Ok(Self { default: Some(mailbox) })
     }
 
-    /// Sees to it that the message has a From: its own, else the default, else the reverse-path. JSON APIs want one, and
+    /// Sees to it that the message has a From: its own, else the default, else its own without a domain completed with
+    /// that of the reverse-path, else the reverse-path. JSON APIs want one, and
     /// RFC 5322 §3.6.2 requires it; programs such as cron leave it out.
     ///
     /// # Errors
@@ -34,7 +35,7 @@ impl SenderPolicy {
             return Ok(());
         }
         let of_path = || reverse_path.map(|address| Mailbox { name: None, address: address.clone() });
-        match self.default.clone().or_else(of_path) {
+        match self.default.clone().or_else(|| message.bare_from(reverse_path)).or_else(of_path) {
             Some(mailbox) => message.from.push(mailbox),
             None => {
                 return Err(Cause::new(Kind::BadSender, "the mail has no From address; set one, or sender.default"));

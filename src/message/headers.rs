@@ -1,6 +1,7 @@
 //! The header of the mail: which field goes where in a [`Message`], and which go nowhere.
 
-use super::{Message, mailboxes, words};
+use super::{Bare, Mailbox, Message, Place, mailboxes, words};
+use crate::address::Address;
 use crate::mime::field::Fields;
 
 /// Fields that are not passed on, in lower case; a name with `-` at its end means all that start with it.
@@ -65,15 +66,17 @@ impl Message {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         let text = || words::unstructured(value);
         if is("from") && self.from.is_empty() {
-            self.from = mailboxes::parse(value);
+            self.from = self.mailboxes(Place::From, 0, value);
         } else if is("sender") && self.sender.is_none() {
-            self.sender = mailboxes::parse(value).into_iter().next();
+            self.sender = self.mailboxes(Place::Sender, 0, value).into_iter().next();
         } else if is("reply-to") && self.reply_to.is_empty() {
-            self.reply_to = mailboxes::parse(value);
+            self.reply_to = self.mailboxes(Place::ReplyTo, 0, value);
         } else if is("to") {
-            self.to.extend(mailboxes::parse(value));
+            let more = self.mailboxes(Place::To, self.to.len(), value);
+            self.to.extend(more);
         } else if is("cc") {
-            self.cc.extend(mailboxes::parse(value));
+            let more = self.mailboxes(Place::Cc, self.cc.len(), value);
+            self.cc.extend(more);
         } else if is("subject") && self.subject.is_none() {
             self.subject = Some(text()).filter(|subject| !subject.is_empty());
         } else if is("message-id") && self.message_id.is_none() {
@@ -82,6 +85,51 @@ impl Message {
             self.headers.push((String::from_utf8_lossy(name).into_owned(), text()));
         }
     }
+}
+
+impl Message {
+    /// The mailboxes of a field whose list has `before` already; those without a domain are noted in [`Message::bare`].
+    fn mailboxes(&mut self, field: Place, before: usize, value: &[u8]) -> Vec<Mailbox> {
+        let found = mailboxes::parse(value);
+        let bare = found.bare.into_iter().map(|(name, local, at)| Bare { field, at: before + at, name, local });
+        self.bare.extend(bare);
+        found.whole
+    }
+
+    /// Gives the mailboxes of To and Cc that have no domain (`To: root`) the addresses that the envelope has for them,
+    /// and those of Sender and Reply-To the domain of the reverse-path: mail servers complete such names for their users
+    /// (RFC 5321 §2.3.5 wants it done before the mail is sent on). From is the sender policy's: [`Message::bare_from`].
+    pub fn complete(&mut self, reverse_path: Option<&Address>, recipients: &[Address]) {
+        // From the last: an insertion moves what stands behind it.
+        for Bare { field, at, name, local } in self.bare.clone().into_iter().rev() {
+            let meant = |address: &&Address| address.local().eq_ignore_ascii_case(&local);
+            let address = match field {
+                Place::To | Place::Cc => recipients.iter().find(meant).cloned(),
+                Place::Sender | Place::ReplyTo => with_domain_of(&local, reverse_path),
+                Place::From => None,
+            };
+            let Some(mailbox) = address.map(|address| Mailbox { name, address }) else { continue };
+            match field {
+                Place::To => self.to.insert(at.min(self.to.len()), mailbox),
+                Place::Cc => self.cc.insert(at.min(self.cc.len()), mailbox),
+                Place::ReplyTo => self.reply_to.insert(at.min(self.reply_to.len()), mailbox),
+                Place::Sender if at == 0 => self.sender = Some(mailbox),
+                Place::Sender | Place::From => {}
+            }
+        }
+        self.bare.retain(|bare| bare.field == Place::From);
+    }
+
+    /// The first From that has no domain (`From: root (Cron Daemon)`), with the domain of the reverse-path.
+    pub fn bare_from(&self, reverse_path: Option<&Address>) -> Option<Mailbox> {
+        let bare = self.bare.iter().find(|bare| bare.field == Place::From)?;
+        let address = with_domain_of(&bare.local, reverse_path)?;
+        Some(Mailbox { name: bare.name.clone(), address })
+    }
+}
+
+fn with_domain_of(local: &str, other: Option<&Address>) -> Option<Address> {
+    other.and_then(|other| Address::parse(&format!("{local}@{}", other.domain())).ok())
 }
 
 fn is_kept_back(name: &[u8]) -> bool {

@@ -5,12 +5,21 @@ use encodify::rfc2047::EncodedWord;
 use super::{Mailbox, words};
 use crate::address::Address;
 
-/// The mailboxes of a header value. Groups are flattened, what has no valid address is dropped.
-pub(super) fn parse(value: &[u8]) -> Vec<Mailbox> {
+/// What a header value names, in its order.
+#[derive(Debug, Default)]
+pub(super) struct Mailboxes {
+    /// The valid ones.
+    pub whole: Vec<Mailbox>,
+    /// Those without `@domain`: name, local part, and how many valid ones stand before it.
+    pub bare: Vec<(Option<String>, String, usize)>,
+}
+
+/// The mailboxes of a header value. Groups are flattened, what is no address is dropped.
+pub(super) fn parse(value: &[u8]) -> Mailboxes {
     let text = words::utf8_or_windows(value);
-    let mut list = List { input: text.as_bytes(), at: 0, entry: Entry::default(), mailboxes: Vec::new() };
+    let mut list = List { input: text.as_bytes(), at: 0, entry: Entry::default(), found: Mailboxes::default() };
     list.read();
-    list.mailboxes
+    list.found
 }
 
 /// What stands between two commas.
@@ -36,7 +45,7 @@ struct List<'a> {
     input: &'a [u8],
     at: usize,
     entry: Entry,
-    mailboxes: Vec<Mailbox>,
+    found: Mailboxes,
 }
 
 impl List<'_> {
@@ -67,7 +76,11 @@ impl List<'_> {
     }
 
     fn finish(&mut self) {
-        self.mailboxes.extend(std::mem::take(&mut self.entry).mailbox());
+        match std::mem::take(&mut self.entry).mailbox() {
+            Some(Ok(mailbox)) => self.found.whole.push(mailbox),
+            Some(Err((name, local))) => self.found.bare.push((name, local, self.found.whole.len())),
+            None => {}
+        }
     }
 
     /// A run of other characters; an encoded word is one whatever is in it.
@@ -166,18 +179,25 @@ impl List<'_> {
 }
 
 impl Entry {
-    fn mailbox(self) -> Option<Mailbox> {
+    /// The mailbox, or name and local part of one without `@domain`.
+    fn mailbox(self) -> Option<Result<Mailbox, (Option<String>, String)>> {
         let (name, address) = match self.angle {
             Some(angle) => (join(&self.words), angle),
-            None => bare(&self.words)?,
+            None => unbracketed(&self.words)?,
         };
         let address = address.strip_prefix(b"mailto:").unwrap_or(&address);
-        let address = Address::parse(std::str::from_utf8(without_route(address)).ok()?).ok()?;
+        // Outlook writes 'ann@example.com'.
+        let address = address.strip_prefix(b"'").and_then(|a| a.strip_suffix(b"'")).unwrap_or(address);
+        let address = std::str::from_utf8(without_route(address)).ok()?;
         // The comment after an address is where the name stood before RFC 822 (RFC 5322 §3.4 note).
         let name = Some(display(&name)).filter(|name| !name.is_empty()).unwrap_or_else(|| display(&self.comment));
         // The address once more is no name.
-        let named = !name.is_empty() && !name.eq_ignore_ascii_case(address.as_str());
-        Some(Mailbox { name: named.then_some(name), address })
+        let name = Some(name).filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(address));
+        match Address::parse(address) {
+            Ok(address) => Some(Ok(Mailbox { name, address })),
+            Err(_) if Address::parse(&format!("{address}@localhost")).is_ok() => Some(Err((name, address.to_owned()))),
+            Err(_) => None,
+        }
     }
 }
 
@@ -201,7 +221,8 @@ impl Run<'_> {
 }
 
 /// Name and address of an entry without angle brackets: the one word with an @ is the address, the others are the name.
-fn bare(words: &[Word]) -> Option<(Vec<u8>, Vec<u8>)> {
+/// A lone word without one is a local part (`root (Cron Daemon)`).
+fn unbracketed(words: &[Word]) -> Option<(Vec<u8>, Vec<u8>)> {
     let mut runs: Vec<Run> = Vec::new();
     for word in words {
         let is_address = word.written.first() != Some(&b'"') && word.written.contains(&b'@');
@@ -214,7 +235,10 @@ fn bare(words: &[Word]) -> Option<(Vec<u8>, Vec<u8>)> {
         }
     }
     let (addresses, names): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.is_address);
-    let [address] = addresses.as_slice() else { return None };
+    let [address] = addresses.as_slice() else {
+        let lone = words.first().filter(|word| words.len() == 1 && word.written.first() != Some(&b'"'))?;
+        return Some((Vec::new(), lone.written.clone()));
+    };
     let written = address.words.iter().flat_map(|word| word.written.iter().copied()).collect();
     let mut name = Vec::new();
     for word in names.into_iter().flat_map(|run| run.words) {

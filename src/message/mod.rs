@@ -36,6 +36,8 @@ pub struct Message {
     pub to: Vec<Mailbox>,
     /// Cc, as written; all Cc fields. (Bcc is never read: RFC 5322 §3.6.3 recipients are the envelope's.)
     pub cc: Vec<Mailbox>,
+    /// Mailboxes of these fields that have no domain; [`Message::complete`] gives them one.
+    pub bare: Vec<Bare>,
     /// Subject, decoded, one line.
     pub subject: Option<String>,
     /// The text/plain bodies, joined.
@@ -53,6 +55,34 @@ pub struct Message {
     pub raw: Bytes,
     /// What no JSON API can carry (S/MIME, PGP/MIME …), found while reading.
     pub losses: Vec<Loss>,
+}
+
+/// A field that names mailboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// From.
+    From,
+    /// Sender.
+    Sender,
+    /// Reply-To.
+    ReplyTo,
+    /// To.
+    To,
+    /// Cc.
+    Cc,
+}
+
+/// A mailbox without a domain, as in `From: root (Cron Daemon)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bare {
+    /// Where it stands.
+    pub field: Place,
+    /// How many whole mailboxes of the same field stand before it.
+    pub at: usize,
+    /// Its display name, if any.
+    pub name: Option<String>,
+    /// Its local part.
+    pub local: String,
 }
 
 /// Something of a mail that an API cannot carry.
