@@ -203,8 +203,10 @@ fn losses(envelope: &Envelope, message: &Message, limits: &Limits, together: boo
         empty.for_each(|a| lose(format!("attachment \"{}\" (it is empty)", a.filename)));
     }
     let mut named = HashSet::new();
-    let fields =
-        message.headers.iter().filter(|(name, _)| is_lost(name, limits) && named.insert(name.to_ascii_lowercase()));
+    let fields = message
+        .headers
+        .iter()
+        .filter(|(name, value)| is_lost(name, value, limits) && named.insert(name.to_ascii_lowercase()));
     fields.for_each(|(name, _)| lose(format!("header {name}")));
     if message.reply_to.len() > limits.reply_to {
         lose(format!("{} Reply-To addresses (at most {})", message.reply_to.len(), limits.reply_to));
@@ -217,8 +219,21 @@ fn losses(envelope: &Envelope, message: &Message, limits: &Limits, together: boo
 }
 
 /// Whether a header field that matters cannot go along.
-fn is_lost(name: &str, limits: &Limits) -> bool {
-    is_control(name) || !(limits.headers || ABOUT_THE_SOFTWARE.contains(&name.to_ascii_lowercase().as_str()))
+fn is_lost(name: &str, value: &str, limits: &Limits) -> bool {
+    let about_software = || ABOUT_THE_SOFTWARE.contains(&name.to_ascii_lowercase().as_str());
+    is_control(name) || !(limits.headers || about_software() || says_the_usual(name, value))
+}
+
+/// Whether a field says what is true without it: a priority that is the usual one. Mail libraries write such fields into
+/// every mail.
+fn says_the_usual(name: &str, value: &str) -> bool {
+    let usual = match name.to_ascii_lowercase().as_str() {
+        "x-priority" => "3",
+        "importance" | "priority" | "x-msmail-priority" => "normal",
+        "auto-submitted" => "no",
+        _ => return value.is_empty(),
+    };
+    value.split(|c: char| !c.is_ascii_alphanumeric()).next().is_some_and(|word| word.eq_ignore_ascii_case(usual))
 }
 
 fn is_control(name: &str) -> bool {

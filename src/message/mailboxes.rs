@@ -31,6 +31,9 @@ struct Entry {
     comment: Vec<u8>,
 }
 
+/// How far the second half of a name with a comma is looked for, in octets.
+const LOOK_AHEAD: usize = 100;
+
 /// A run of text without blanks, or a quoted string.
 struct Word {
     /// As it is read: without the quotes.
@@ -39,6 +42,13 @@ struct Word {
     written: Vec<u8>,
     /// Whether a blank or comment stands before it.
     apart: bool,
+}
+
+impl Word {
+    /// The comma in a name that should have been quoted.
+    fn comma() -> Self {
+        Self { text: b",".to_vec(), written: b",".to_vec(), apart: false }
+    }
 }
 
 struct List<'a> {
@@ -55,6 +65,7 @@ impl List<'_> {
             let before = self.at;
             self.at += 1;
             match b {
+                b',' if self.is_half_a_name() => self.entry.words.push(Word::comma()),
                 b',' | b';' => self.finish(),
                 // The name of a group.
                 b':' if self.entry.angle.is_none() => self.entry = Entry::default(),
@@ -73,6 +84,19 @@ impl List<'_> {
             apart = b.is_ascii_whitespace() || b == b'(';
         }
         self.finish();
+    }
+
+    /// Whether the entry before this comma is the first half of an unquoted `Smith, John <js@example.com>`: it has no
+    /// address, and up to the next comma there is a name with one in angle brackets.
+    fn is_half_a_name(&self) -> bool {
+        let entry = &self.entry;
+        let is_address = |word: &Word| word.written.first() == Some(&b'"') || word.written.contains(&b'@');
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        let next = rest.get(..rest.len().min(LOOK_AHEAD)).unwrap_or_default();
+        let name = next.split(|b| b",;:\"(@".contains(b)).next().unwrap_or_default();
+        let angle = memchr::memchr(b'<', name).and_then(|at| name.get(..at));
+        let plain = entry.angle.is_none() && entry.comment.is_empty() && !entry.words.is_empty();
+        plain && !entry.words.iter().any(is_address) && angle.is_some_and(|name| !name.trim_ascii().is_empty())
     }
 
     fn finish(&mut self) {
