@@ -1,6 +1,6 @@
 //! The header of the mail: which field goes where in a [`Message`], and which go nowhere.
 
-use super::{Bare, Mailbox, Message, Place, mailboxes, words};
+use super::{Bare, Mailbox, Message, Place, charsets, mailboxes, words};
 use crate::address::Address;
 use crate::mime::field::Fields;
 
@@ -52,12 +52,13 @@ const KEPT_BACK: &[&str] = &[
 ];
 
 impl Message {
-    /// Reads the header of the mail that starts at `at`.
-    pub(super) fn read_header(&mut self, at: usize) {
+    /// Reads the header of the mail that starts at `at`; `text_charset` is that of its text.
+    pub(super) fn read_header(&mut self, at: usize, text_charset: Option<&[u8]>) {
         let raw = self.raw.clone();
         for field in Fields::new(&raw, at, |_: &[u8]| false) {
             let name = raw.get(field.name).unwrap_or_default();
-            self.read_field(name, raw.get(field.value).unwrap_or_default());
+            let value = raw.get(field.value).unwrap_or_default();
+            self.read_field(name, &charsets::raw_field(value, text_charset));
         }
     }
 

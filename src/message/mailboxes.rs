@@ -2,7 +2,7 @@
 
 use encodify::rfc2047::EncodedWord;
 
-use super::{Mailbox, words};
+use super::{Mailbox, charsets, words};
 use crate::address::Address;
 
 /// What a header value names, in its order.
@@ -16,7 +16,7 @@ pub(super) struct Mailboxes {
 
 /// The mailboxes of a header value. Groups are flattened, what is no address is dropped.
 pub(super) fn parse(value: &[u8]) -> Mailboxes {
-    let text = words::utf8_or_windows(value);
+    let text = charsets::utf8_or_windows(value);
     let mut list = List { input: text.as_bytes(), at: 0, entry: Entry::default(), found: Mailboxes::default() };
     list.read();
     list.found

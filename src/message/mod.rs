@@ -2,9 +2,11 @@
 
 mod attachments;
 mod bodies;
+mod charsets;
 mod content;
 mod headers;
 mod mailboxes;
+mod uuencode;
 mod words;
 
 use bytes::Bytes;
@@ -124,17 +126,33 @@ impl Message {
         let parts = mime::split(&raw, &mime::Limits::default())?;
         let selection = bodies::select(&raw, &parts);
         let mut message = Self { losses: losses(&raw, &parts), raw, ..Self::default() };
-        message.read_header(parts.first().map_or(0, |mail| mail.header.start));
+        let text_charset = text_charset(&message.raw, &parts);
+        message.read_header(parts.first().map_or(0, |mail| mail.header.start), text_charset.as_deref());
         message.read_bodies(&parts, &selection);
         message.read_attachments(&parts, &selection.attachments);
         Ok(message)
     }
 }
 
+/// Whether a PKCS #7 part is (a layer of) the mail itself: all of it, or named as RFC 8551 §3.2.1 asks for. A signed file
+/// that is attached, such as an invoice `….xml.p7m`, arrives whole.
+fn is_smime(raw: &[u8], index: usize, part: &Part) -> bool {
+    index == 0 || attachments::raw_name(raw, part).is_none_or(|name| name.octets.eq_ignore_ascii_case(b"smime.p7m"))
+}
+
+/// The charset of the first text that has one.
+fn text_charset(raw: &[u8], parts: &[Part]) -> Option<Vec<u8>> {
+    let label = |part: &Part| {
+        parameter::find(Part::value(raw, part.content_type.as_ref()), "charset")
+            .map(parameter::Parameter::first_token_or_quoted)
+    };
+    parts.iter().filter(|part| part.media.starts_with("text/")).find_map(label)
+}
+
 /// Signatures and encryption: they hold for the octets of a part, and an API that rebuilds the mail breaks them.
 fn losses(raw: &[u8], parts: &[Part]) -> Vec<Loss> {
     let mut losses: Vec<Loss> = Vec::new();
-    for part in parts {
+    for (i, part) in parts.iter().enumerate() {
         let content_type = Part::value(raw, part.content_type.as_ref());
         let is_pgp = || {
             let protocol = parameter::find(content_type, "protocol").unwrap_or_default().octets.to_ascii_lowercase();
@@ -144,7 +162,9 @@ fn losses(raw: &[u8], parts: &[Part]) -> Vec<Loss> {
             "multipart/signed" if is_pgp() => "the PGP/MIME signature (multipart/signed)",
             "multipart/signed" => "the S/MIME signature (multipart/signed)",
             "multipart/encrypted" => "the PGP/MIME encryption (multipart/encrypted)",
-            "application/pkcs7-mime" | "application/x-pkcs7-mime" => "the S/MIME content (application/pkcs7-mime)",
+            "application/pkcs7-mime" | "application/x-pkcs7-mime" if is_smime(raw, i, part) => {
+                "the S/MIME content (application/pkcs7-mime)"
+            }
             _ => continue,
         };
         if losses.iter().all(|loss| loss.what != what) {

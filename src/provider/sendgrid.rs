@@ -24,6 +24,11 @@ pub enum Dialect {
     SendGrid,
 }
 
+/// Longest file name that ScaiSend takes, in characters.
+const MAX_NAME: usize = 255;
+/// Longest extension that a shortened name keeps, in characters.
+const MAX_EXTENSION: usize = 16;
+
 /// The API.
 #[derive(Debug)]
 pub struct SendGrid {
@@ -72,7 +77,7 @@ struct JsonContent<'a> {
 
 #[derive(Serialize)]
 struct JsonAttachment<'a> {
-    filename: &'a str,
+    filename: Cow<'a, str>,
     r#type: &'a str,
     disposition: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,7 +116,7 @@ impl Provider for SendGrid {
             headers: headers_of(message, self.dialect),
         };
         let body = Payload::with_attachments(to_json(&body, about_len(message)), &message.attachments, |a| {
-            to_json(&describe(a), 256)
+            to_json(&describe(a, self.dialect), 256)
         });
         Ok(Request { method: Method::POST, url: self.url.clone(), headers: Vec::new(), body })
     }
@@ -219,15 +224,29 @@ fn is_message_id(text: &str) -> bool {
     sides && inner.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'<' | b'>'))
 }
 
-fn describe(attachment: &Attachment) -> JsonAttachment<'_> {
+fn describe(attachment: &Attachment, dialect: Dialect) -> JsonAttachment<'_> {
     // `inline` needs a content id (ScaiSend); without one it can only be an attachment.
     let inline = attachment.inline && attachment.content_id.is_some();
     JsonAttachment {
-        filename: &attachment.filename,
+        filename: match dialect {
+            Dialect::ScaiSend => shortened(&attachment.filename),
+            Dialect::SendGrid => (&*attachment.filename).into(),
+        },
         r#type: &attachment.content_type,
         disposition: if inline { "inline" } else { "attachment" },
         content_id: attachment.content_id.as_deref(),
     }
+}
+
+/// A name that is longer than the API takes, without its middle: the extension stays.
+fn shortened(name: &str) -> Cow<'_, str> {
+    if name.chars().count() <= MAX_NAME {
+        return name.into();
+    }
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let extension: String = extension.chars().take(MAX_EXTENSION).collect();
+    let stem: String = name.chars().take(MAX_NAME - 1 - extension.chars().count()).collect();
+    format!("{stem}.{extension}").into()
 }
 
 /// 400 and 422: whose fault it is stands in the fields' paths. Refused recipients spoil the request for the others, which
