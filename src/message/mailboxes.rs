@@ -100,7 +100,12 @@ impl List<'_> {
     }
 
     fn finish(&mut self) {
-        match std::mem::take(&mut self.entry).mailbox() {
+        let entry = std::mem::take(&mut self.entry);
+        if let Some(several) = entry.only_addresses() {
+            self.found.whole.extend(several);
+            return;
+        }
+        match entry.mailbox() {
             Some(Ok(mailbox)) => self.found.whole.push(mailbox),
             Some(Err((name, local))) => self.found.bare.push((name, local, self.found.whole.len())),
             None => {}
@@ -203,6 +208,16 @@ impl List<'_> {
 }
 
 impl Entry {
+    /// Two and more addresses with nothing but blanks between them: their commas were forgotten.
+    fn only_addresses(&self) -> Option<Vec<Mailbox>> {
+        let several = self.angle.is_none() && self.words.len() > 1 && self.words.iter().skip(1).all(|word| word.apart);
+        if !several {
+            return None;
+        }
+        let address = |word: &Word| Address::parse(std::str::from_utf8(&word.written).ok()?).ok();
+        self.words.iter().map(|word| Some(Mailbox { name: None, address: address(word)? })).collect()
+    }
+
     /// The mailbox, or name and local part of one without `@domain`.
     fn mailbox(self) -> Option<Result<Mailbox, (Option<String>, String)>> {
         let (name, address) = match self.angle {
