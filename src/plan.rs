@@ -23,7 +23,11 @@ const ABOUT_THE_SOFTWARE: &[&str] = &[
     "x-php-script",
     "x-msmail-priority",
     "x-virus-scanned",
+    "x-ms-has-attach",
+    "x-ms-tnef-correlator",
+    "x-cron-env",
     "thread-index",
+    "thread-topic",
     "content-language",
     "accept-language",
 ];

@@ -99,7 +99,9 @@ impl Walk<'_> {
         let in_place =
             first || alternative || parent != "multipart/related" && attachments::raw_name(self.raw, part).is_none();
         if kind == Kind::Other || !in_place || attachments::disposition(self.raw, part) == Some("attachment") {
-            selection.attachments.push(leaf);
+            if kind == Kind::Other || !self.says_nothing(part) {
+                selection.attachments.push(leaf);
+            }
             return course;
         }
         let mut course = course;
@@ -124,6 +126,12 @@ impl Walk<'_> {
             selection.attachments.push(leaf);
         }
         course
+    }
+
+    /// Whether a part is blank, nameless and not marked: what a delimiter too many leaves.
+    fn says_nothing(&self, part: &Part) -> bool {
+        let blank = self.raw.get(part.body.clone()).is_none_or(|body| body.trim_ascii().is_empty());
+        blank && part.disposition.is_none() && attachments::raw_name(self.raw, part).is_none()
     }
 
     /// The root of a multipart/related (RFC 2387 §3.2: `start`, else the first). Deviation: the first multipart or text

@@ -87,7 +87,8 @@ impl List<'_> {
     }
 
     /// Whether the entry before this comma is the first half of an unquoted `Smith, John <js@example.com>`: it has no
-    /// address, and up to the next comma there is a name with one in angle brackets.
+    /// address and is written as names are (`root` is a user of the machine), and up to the next comma there is a name
+    /// with an address in angle brackets.
     fn is_half_a_name(&self) -> bool {
         let entry = &self.entry;
         let is_address = |word: &Word| word.written.first() == Some(&b'"') || word.written.contains(&b'@');
@@ -95,7 +96,9 @@ impl List<'_> {
         let next = rest.get(..rest.len().min(LOOK_AHEAD)).unwrap_or_default();
         let name = next.split(|b| b",;:\"(@".contains(b)).next().unwrap_or_default();
         let angle = memchr::memchr(b'<', name).and_then(|at| name.get(..at));
-        let plain = entry.angle.is_none() && entry.comment.is_empty() && !entry.words.is_empty();
+        let as_names =
+            |word: &Word| word.text.first().is_some_and(|b| b.is_ascii_uppercase() || !b.is_ascii() || *b == b'=');
+        let plain = entry.angle.is_none() && entry.comment.is_empty() && entry.words.iter().any(as_names);
         plain && !entry.words.iter().any(is_address) && angle.is_some_and(|name| !name.trim_ascii().is_empty())
     }
 

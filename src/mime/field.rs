@@ -87,12 +87,15 @@ impl<'a, D: Fn(&[u8]) -> bool> Fields<'a, D> {
     /// the line is like a field but for its name and only fields follow. Else the blank line was forgotten and the text
     /// of the body has begun; sendmail and Postfix read it so, too.
     fn is_junk(&self, mut at: usize) -> bool {
-        let like_field = is_like_field(self.line(at));
+        let first = self.line(at);
+        let like_field = is_like_field(first);
+        // Before any field: a continuation whose first line was lost. Other text there is a mail without a header.
+        let begun = self.seen || first.first().is_some_and(|b| is_wsp(*b));
         let mut only_fields = false;
         for n in 0..LOOK_AHEAD {
             at = line_after(self.raw, at);
             let line = self.line(at);
-            if !self.seen || (self.is_delimiter)(line) {
+            if !begun || (self.is_delimiter)(line) {
                 return false;
             }
             if line.trim_ascii().is_empty() {

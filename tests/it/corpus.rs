@@ -4,10 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use bytes::Bytes;
+use encodify::base64;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sidepost::address::Address;
+use sidepost::config::decode::default_account;
+use sidepost::config::{Fanout, ProviderKind, Unsupported};
+use sidepost::envelope::Envelope;
 use sidepost::message::{Attachment, Mailbox, Message};
+use sidepost::plan::{Terms, prepare};
+use sidepost::provider;
+use sidepost::sender::SenderPolicy;
 
 /// Tags of mails that may be refused: SMTP does not carry them, or nobody writes them.
 const REFUSABLE: &[&str] =
@@ -127,7 +135,7 @@ fn same_mailboxes(expected: &Value, found: &[Mailbox]) -> bool {
 
 /// Whether a body is the parts of the expectation in order.
 fn same_body(expected: &Value, kind: &str, found: Option<&str>) -> bool {
-    let whole = serde_json::json!([{ "kind": kind, "value": expected }]);
+    let whole = json!([{ "kind": kind, "value": expected }]);
     let parts = if expected.is_string() { &whole } else { expected };
     let empty = Vec::new();
     let parts = parts.as_array().unwrap_or(&empty);
@@ -300,24 +308,83 @@ fn print_rates(rates: &Rates) {
     println!("all: {} of {} fields, {:.2} %", all.1, all.0, 100.0 * all.1 as f64 / all.0 as f64);
 }
 
+/// The names of the mails; none, with a word, where the corpus is not (a package comes without it).
+fn names(folder: &Path) -> Vec<String> {
+    let Ok(mails) = fs::read_dir(folder.join("mail")) else {
+        println!("no corpus in {}: passed over", folder.display());
+        return Vec::new();
+    };
+    let stem = |path: PathBuf| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let mut names: Vec<String> = mails.filter_map(|mail| stem(mail.unwrap().path())).collect();
+    names.sort();
+    names
+}
+
+fn expectation(folder: &Path, name: &str) -> Value {
+    serde_json::from_slice(&fs::read(folder.join(format!("expected/{name}.json"))).unwrap()).unwrap()
+}
+
+/// What is read also arrives: the payload has every body, attachment and header field of the message, fields in order.
+#[test]
+fn payloads_say_what_was_read() {
+    let folder = corpus();
+    for name in names(&folder) {
+        let raw = Bytes::from(fs::read(folder.join(format!("mail/{name}.eml"))).unwrap());
+        let expected = expectation(&folder, &name);
+        let address = |text: &Value| Address::parse(text.as_str().unwrap_or_default()).ok();
+        let mut envelope = Envelope { reverse_path: Address::parse("app@example.com").ok(), ..Envelope::default() };
+        envelope.recipients = expected["envelope"]["rcpt_to"].as_array().unwrap().iter().filter_map(address).collect();
+        let provider = provider::build(&default_account(ProviderKind::SendGrid));
+        let limits = provider.limits();
+        let terms = Terms { limits: &limits, fanout: Fanout::Auto, unsupported: Unsupported::Degrade, apart: false };
+        let Ok((message, plan)) = prepare(raw, &envelope, &SenderPolicy::default(), terms) else { continue };
+        for batch in &plan.batches {
+            let Ok(request) = provider.request(&message, batch) else { continue };
+            assert_says(&name, &message, &request.body.to_vec());
+        }
+    }
+}
+
+fn assert_says(name: &str, message: &Message, payload: &[u8]) {
+    let json: Value = serde_json::from_slice(payload).unwrap();
+    assert_eq!(json["from"]["email"], message.from[0].address.as_str(), "{name}");
+    let of_kind = |kind: &str| json["content"].as_array().unwrap().iter().find(|part| part["type"] == kind);
+    for (kind, body) in [("text/plain", &message.text), ("text/html", &message.html)] {
+        let Some(body) = body.as_ref().filter(|body| !body.is_empty()) else { continue };
+        assert_eq!(of_kind(kind).unwrap()["value"], body.as_str(), "{name}");
+    }
+    let attachments = json["attachments"].as_array().map(Vec::as_slice).unwrap_or_default();
+    assert_eq!(attachments.len(), message.attachments.len(), "{name}");
+    for (sent, read) in attachments.iter().zip(&message.attachments) {
+        let octets = base64::STANDARD.decode(sent["content"].as_str().unwrap()).unwrap();
+        assert_eq!(octets, read.content.decode(), "{name}");
+        assert_eq!((&sent["filename"], &sent["type"]), (&json!(read.filename), &json!(read.content_type)), "{name}");
+    }
+    let text = String::from_utf8_lossy(payload);
+    let mut at = text.find("\"headers\":{").unwrap_or_default();
+    let mut seen = HashSet::new();
+    let fields = message.headers.iter().filter(|(name, value)| !value.is_empty() && seen.insert(name.to_lowercase()));
+    for (field, value) in fields {
+        let member = format!("{}:", json!(field));
+        at += text[at..].find(&member).unwrap_or_else(|| panic!("{name}: {field} is not in its place"));
+        let sent = json["headers"][field].as_str().unwrap();
+        assert!(sent.contains(value.as_str()) && !sent.contains(char::is_control), "{name}: {field}");
+    }
+}
+
 #[test]
 fn the_corpus_is_read_as_expected_or_as_decided() {
     let folder = corpus();
-    let Ok(mails) = fs::read_dir(folder.join("mail")) else {
-        println!("no corpus in {}: passed over", folder.display());
+    let names = names(&folder);
+    if names.is_empty() {
         return;
-    };
-    let mut names: Vec<String> = mails
-        .filter_map(|mail| mail.unwrap().path().file_stem().map(|stem| stem.to_string_lossy().into_owned()))
-        .collect();
-    names.sort();
+    }
     let decisions = decisions();
     let (mut rates, mut used, mut undecided) = (Rates::new(), HashSet::new(), Vec::new());
     let (mut clean, mut left_out) = (0, 0);
     for name in &names {
         let raw = fs::read(folder.join(format!("mail/{name}.eml"))).unwrap();
-        let expected = fs::read(folder.join(format!("expected/{name}.json"))).unwrap();
-        let expected: Value = serde_json::from_slice(&expected).unwrap();
+        let expected = expectation(&folder, name);
         assert_eq!(hex(&raw), expected["sha256"].as_str().unwrap(), "{name} is not as it was: line ends?");
         let checks = match Message::parse(raw.into()) {
             Ok(message) => compare(&expected, &completed(message, &expected["envelope"])).checks,
