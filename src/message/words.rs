@@ -9,7 +9,7 @@ use super::charsets;
 pub(super) fn unstructured(value: &[u8]) -> String {
     let text = charsets::utf8_or_windows(value);
     let decoded = rfc2047::decode_text(text.as_bytes(), |charset, octets, out| {
-        out.push_str(&charsets::decode(Some(charset), octets))
+        out.push_str(&charsets::decode(Some(charset), octets));
     });
     one_line(&decoded)
 }

@@ -106,7 +106,7 @@ fn key(text: &str) -> String {
 }
 
 fn hex(octets: &[u8]) -> String {
-    Sha256::digest(octets).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(octets).iter().fold(String::new(), |hex, b| hex + &format!("{b:02x}"))
 }
 
 /// Where the expectation has U+FFFD, the readable fragments count.
@@ -290,14 +290,18 @@ fn family(field: &str) -> String {
 }
 
 /// What is counted for a family of fields, by status: how many, and how many hold.
-type Rates = BTreeMap<String, BTreeMap<String, (usize, usize)>>;
+type Rates = BTreeMap<String, BTreeMap<String, (u32, u32)>>;
+
+fn percent(part: u32, whole: u32) -> f64 {
+    100.0 * f64::from(part) / f64::from(whole)
+}
 
 fn print_rates(rates: &Rates) {
     println!("{:24} {:>22} {:>22} {:>22}", "field", "agreed", "majority", "judged");
     let mut all = (0, 0);
     for (family, by_status) in rates {
         let cell = |status: &str| match by_status.get(status) {
-            Some((count, hold)) => format!("{hold}/{count} {:.2} %", 100.0 * *hold as f64 / *count as f64),
+            Some((count, hold)) => format!("{hold}/{count} {:.2} %", percent(*hold, *count)),
             None => "-".to_owned(),
         };
         println!("{family:24} {:>22} {:>22} {:>22}", cell("agreed"), cell("majority"), cell("judged"));
@@ -305,7 +309,7 @@ fn print_rates(rates: &Rates) {
             all = (all.0 + count, all.1 + hold);
         }
     }
-    println!("all: {} of {} fields, {:.2} %", all.1, all.0, 100.0 * all.1 as f64 / all.0 as f64);
+    println!("all: {} of {} fields, {:.2} %", all.1, all.0, percent(all.1, all.0));
 }
 
 /// The names of the mails; none, with a word, where the corpus is not (a package comes without it).
@@ -406,7 +410,7 @@ fn the_corpus_is_read_as_expected_or_as_decided() {
                 continue;
             }
             let slot = rates.entry(family(&check.field)).or_default().entry(check.status.clone()).or_default();
-            *slot = (slot.0 + 1, slot.1 + usize::from(check.holds));
+            *slot = (slot.0 + 1, slot.1 + u32::from(check.holds));
             if check.holds {
                 continue;
             }
