@@ -51,6 +51,9 @@ const KEPT_BACK: &[&str] = &[
     "x-feedback-id",
 ];
 
+/// Most mailboxes without a domain that are remembered: each is looked for among the recipients.
+const MAX_BARE: usize = 100;
+
 impl Message {
     /// Reads the header of the mail that starts at `at`; `text_charset` is that of its text.
     pub(super) fn read_header(&mut self, at: usize, text_charset: Option<&[u8]>) {
@@ -93,7 +96,7 @@ impl Message {
     fn mailboxes(&mut self, field: Place, before: usize, value: &[u8]) -> Vec<Mailbox> {
         let found = mailboxes::parse(value);
         let bare = found.bare.into_iter().map(|(name, local, at)| Bare { field, at: before + at, name, local });
-        self.bare.extend(bare);
+        self.bare.extend(bare.take(MAX_BARE.saturating_sub(self.bare.len())));
         found.whole
     }
 

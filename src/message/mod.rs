@@ -134,10 +134,16 @@ impl Message {
     }
 }
 
-/// Whether a PKCS #7 part is (a layer of) the mail itself: all of it, or named as RFC 8551 §3.2.1 asks for. A signed file
-/// that is attached, such as an invoice `….xml.p7m`, arrives whole.
+/// Whether a part is S/MIME that (a layer of) the mail is made of: PKCS #7 that is all of it, or has the name that
+/// RFC 8551 §3.2.1 asks for, or none. A signed file that is attached, such as an invoice `….xml.p7m`, arrives whole.
 fn is_smime(raw: &[u8], index: usize, part: &Part) -> bool {
-    index == 0 || attachments::raw_name(raw, part).is_none_or(|name| name.octets.eq_ignore_ascii_case(b"smime.p7m"))
+    let name = attachments::raw_name(raw, part);
+    let usual = name.as_ref().is_some_and(|name| name.octets.eq_ignore_ascii_case(b"smime.p7m"));
+    match part.media.as_str() {
+        "application/pkcs7-mime" | "application/x-pkcs7-mime" => index == 0 || usual || name.is_none(),
+        "application/octet-stream" => usual,
+        _ => false,
+    }
 }
 
 /// The charset of the first text that has one.
@@ -162,9 +168,7 @@ fn losses(raw: &[u8], parts: &[Part]) -> Vec<Loss> {
             "multipart/signed" if is_pgp() => "the PGP/MIME signature (multipart/signed)",
             "multipart/signed" => "the S/MIME signature (multipart/signed)",
             "multipart/encrypted" => "the PGP/MIME encryption (multipart/encrypted)",
-            "application/pkcs7-mime" | "application/x-pkcs7-mime" if is_smime(raw, i, part) => {
-                "the S/MIME content (application/pkcs7-mime)"
-            }
+            _ if is_smime(raw, i, part) => "the S/MIME content (application/pkcs7-mime)",
             _ => continue,
         };
         if losses.iter().all(|loss| loss.what != what) {

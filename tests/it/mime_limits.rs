@@ -86,6 +86,10 @@ fn headers_of_one_kind_cost_linear_time() {
     parse(bomb("Content-Type", "("));
     parse(bomb("Content-Type", "a=\""));
     assert!(parse(bomb("To", "a@example.com,")).to.len() > 15_000);
+    assert_eq!(parse(bomb("To", "a,")).bare.len(), 100);
+    parse(bomb("To", "A, "));
+    parse(bomb("To", "A, B <"));
+    parse(bomb("To", "a@b c@d "));
     parse(format!("To: {}{}\r\n\r\n", "\"\"".repeat(60_000), " @".repeat(60_000)));
     parse("x\r\n".repeat(1_000_000));
     parse(format!("A: b\r\n{}", "x\r\n y\r\n".repeat(200_000)));
