@@ -205,7 +205,9 @@ impl Message {
             found.map(parameter::Parameter::first_token_or_quoted)
         };
         let is = |name, value: &[u8]| parameter(name).is_some_and(|found| found.eq_ignore_ascii_case(value));
-        let text = charsets::decode(parameter("charset").as_deref(), &octets);
+        let named = parameter("charset").filter(|label| !label.is_empty());
+        let label = named.or_else(|| charsets::of_html(&octets).filter(|_| kind(part) == Kind::Html));
+        let text = charsets::decode(label.as_deref(), &octets);
         let text = with_lf(text.strip_prefix('\u{feff}').unwrap_or(&text));
         if is("delsp", b"yes") && is("format", b"flowed") { without_soft_breaks(&text) } else { text }
     }

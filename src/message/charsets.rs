@@ -40,6 +40,19 @@ pub(super) fn raw_field<'a>(octets: &'a [u8], text_charset: Option<&[u8]>) -> Co
     }
 }
 
+/// The charset that an HTML text which is not UTF-8 names itself, `<meta charset=…>`: browsers look for it in the first
+/// 1,024 octets (WHATWG HTML §4.2.5.4).
+pub(super) fn of_html(octets: &[u8]) -> Option<Vec<u8>> {
+    if std::str::from_utf8(octets).is_ok() {
+        return None;
+    }
+    let start = octets.get(..octets.len().min(1024)).unwrap_or_default().to_ascii_lowercase();
+    let meta = memchr::memmem::find(&start, b"<meta")?;
+    let after = start.get(meta + memchr::memmem::find(start.get(meta..)?, b"charset=")? + 8..)?;
+    let label = after.trim_ascii_start().iter().skip_while(|b| matches!(b, b'"' | b'\''));
+    Some(label.copied().take_while(|b| b.is_ascii_alphanumeric() || b"-_:.".contains(b)).collect())
+}
+
 /// The name by which a charset is known here, for names that Python, Java and Windows programs write.
 fn other_name(label: &[u8]) -> Option<&'static str> {
     let plain: String = label.iter().filter(|b| b.is_ascii_alphanumeric()).map(|b| char::from(*b)).collect();
