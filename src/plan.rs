@@ -12,8 +12,9 @@ use crate::outcome::{Cause, Kind};
 use crate::provider::{Batch, Limits, Personalization};
 use crate::sender::SenderPolicy;
 
-/// Header fields that tell which program made the mail, and nothing that its reader misses. They go along where the API
-/// has a field for headers; where it has none, leaving them out is no loss, or hardly any mail could be sent at all.
+/// Header fields that tell which program made the mail and how it came here, and nothing that its reader misses. They go
+/// along where the API has a field for headers; where it has none, leaving them out is no loss, or hardly any mail could be
+/// sent at all. A name with `-` at its end means all that start with it.
 const ABOUT_THE_SOFTWARE: &[&str] = &[
     "x-mailer",
     "user-agent",
@@ -30,6 +31,13 @@ const ABOUT_THE_SOFTWARE: &[&str] = &[
     "thread-topic",
     "content-language",
     "accept-language",
+    "delivery-date",
+    "envelope-from",
+    "resent-",
+    "x-delivered-to",
+    "x-envelope-from",
+    "x-google-dkim-signature",
+    "x-original-to",
 ];
 
 /// Header fields by which a mail asks something of an API. They are not for readers, and some list recipients
@@ -76,6 +84,9 @@ pub fn prepare(
     let mut message = Message::parse(raw).map_err(|e| Cause::new(Kind::BadContent, e.to_string()))?;
     message.complete(envelope.reverse_path.as_ref(), &envelope.recipients);
     sender.apply(&mut message, envelope.reverse_path.as_ref())?;
+    if envelope.recipients.len() > 1 {
+        message.hide(&hidden(envelope, &message));
+    }
     let plan = plan(envelope, &message, terms);
     match (plan.losses.is_empty(), terms.unsupported) {
         (true, _) => Ok((message, plan)),
@@ -138,6 +149,12 @@ pub fn role_of(recipient: &Address, message: &Message) -> (Role, Mailbox) {
     } else {
         (Role::Bcc, mailbox(None))
     }
+}
+
+/// The recipients that only the envelope knows, in lower case.
+fn hidden(envelope: &Envelope, message: &Message) -> HashSet<String> {
+    let hidden = envelope.recipients.iter().filter(|recipient| role_of(recipient, message).0 == Role::Bcc);
+    hidden.map(|recipient| recipient.as_str().to_ascii_lowercase()).collect()
 }
 
 /// One group for those that the headers show, and one for each that only the envelope knows: so a Bcc recipient is in
@@ -224,8 +241,7 @@ fn losses(envelope: &Envelope, message: &Message, limits: &Limits, together: boo
 
 /// Whether a header field that matters cannot go along.
 fn is_lost(name: &str, value: &str, limits: &Limits) -> bool {
-    let about_software = || ABOUT_THE_SOFTWARE.contains(&name.to_ascii_lowercase().as_str());
-    is_control(name) || !(limits.headers || about_software() || says_the_usual(name, value))
+    is_control(name) || !(limits.headers || is_in(ABOUT_THE_SOFTWARE, name) || says_the_usual(name, value))
 }
 
 /// Whether a field says what is true without it: a priority that is the usual one. Mail libraries write such fields into
@@ -241,8 +257,12 @@ fn says_the_usual(name: &str, value: &str) -> bool {
 }
 
 fn is_control(name: &str) -> bool {
+    is_in(CONTROLS, name)
+}
+
+fn is_in(list: &[&str], name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    CONTROLS.iter().any(|control| if control.ends_with('-') { name.starts_with(control) } else { name == *control })
+    list.iter().any(|known| if known.ends_with('-') { name.starts_with(known) } else { name == *known })
 }
 
 /// The refusal that names every loss (`unsupported = "refuse"`).

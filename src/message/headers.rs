@@ -1,5 +1,7 @@
 //! The header of the mail: which field goes where in a [`Message`], and which go nowhere.
 
+use std::collections::HashSet;
+
 use super::{Bare, Mailbox, Message, Place, charsets, mailboxes, words};
 use crate::address::Address;
 use crate::mime::field::Fields;
@@ -7,8 +9,8 @@ use crate::mime::field::Fields;
 /// Fields that are not passed on, in lower case; a name with `-` at its end means all that start with it.
 ///
 /// Addresses, subject, date, identity and MIME have their own place in a payload, or the API makes them itself. Trace
-/// fields tell about the way to us and may name blind recipients. Signatures and verdicts are about octets that no
-/// longer exist once an API has rebuilt the mail.
+/// fields tell about the way to us, and those that repeat the envelope are made to name blind recipients. Signatures and
+/// verdicts are about octets that no longer exist once an API has rebuilt the mail.
 const KEPT_BACK: &[&str] = &[
     // Addresses, subject, date, identity (RFC 5322 §3.6).
     "from",
@@ -18,32 +20,27 @@ const KEPT_BACK: &[&str] = &[
     "cc",
     "bcc",
     "x-bcc",
+    "resent-bcc",
     "subject",
     "date",
     "message-id",
-    "resent-",
     // MIME (RFC 2045).
     "mime-version",
     "content-",
-    // Trace (RFC 5321 §4.4) and what mail stores note about the delivery.
+    // Trace (RFC 5321 §4.4), and the envelope.
     "received",
     "x-received",
     "received-spf",
     "return-path",
     "delivered-to",
-    "x-delivered-to",
-    "delivery-date",
     "envelope-to",
-    "envelope-from",
     "x-envelope-to",
-    "x-envelope-from",
-    "x-original-to",
     "x-rcpt-to",
+    "x-receiver",
     "apparently-to",
     // Signatures and verdicts (RFC 6376, RFC 8601, RFC 8617), and what the senders of the APIs set themselves.
     "dkim-signature",
     "domainkey-signature",
-    "x-google-dkim-signature",
     "authentication-results",
     "arc-",
     "x-sg-",
@@ -130,6 +127,30 @@ impl Message {
         let address = with_domain_of(&bare.local, reverse_path)?;
         Some(Mailbox { name: bare.name.clone(), address })
     }
+}
+
+impl Message {
+    /// Removes the fields that name one of `hidden`, whatever the fields are called: programs note the envelope in fields
+    /// of their own making (`X-Receiver`), and nobody may learn of a blind recipient.
+    pub fn hide(&mut self, hidden: &HashSet<String>) {
+        self.headers.retain(|(_, value)| !names_one_of(value, hidden));
+    }
+}
+
+/// Whether `text` has one of `addresses`, which are in lower case: alone, in brackets, or as a value in a URL.
+fn names_one_of(text: &str, addresses: &HashSet<String>) -> bool {
+    let text = text.to_ascii_lowercase();
+    let is_local = |c: char| !c.is_whitespace() && !"<>(),;:@\"[]".contains(c);
+    let is_domain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+    memchr::memchr_iter(b'@', text.as_bytes()).any(|at| {
+        let (before, after) = text.split_at(at);
+        let local = before.rsplit(|c| !is_local(c)).next().unwrap_or_default();
+        let domain = after.get(1..).unwrap_or_default().split(|c| !is_domain(c)).next().unwrap_or_default();
+        let value = local.rsplit(['=', '&', '?', '/']).next().unwrap_or_default();
+        [local, value]
+            .iter()
+            .any(|local| addresses.contains(format!("{local}@{}", domain.trim_end_matches('.')).as_str()))
+    })
 }
 
 fn with_domain_of(local: &str, other: Option<&Address>) -> Option<Address> {
