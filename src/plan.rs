@@ -13,8 +13,9 @@ use crate::outcome::{Cause, Kind};
 use crate::provider::{Batch, Limits, Personalization};
 use crate::sender::SenderPolicy;
 
-/// Header fields that tell which program made the mail, and nothing that its reader misses. They go along where the API
-/// has a field for headers; where it has none, leaving them out is no loss, or hardly any mail could be sent at all.
+/// Header fields that tell which program made the mail and how it came here, and nothing that its reader misses. They go
+/// along where the API has a field for headers; where it has none, leaving them out is no loss, or hardly any mail could be
+/// sent at all. A name with `-` at its end means all that start with it.
 const ABOUT_THE_SOFTWARE: &[&str] = &[
     "x-mailer",
     "x-original-from", // What the sender policy adds to its own rewriting.
@@ -25,9 +26,20 @@ const ABOUT_THE_SOFTWARE: &[&str] = &[
     "x-php-script",
     "x-msmail-priority",
     "x-virus-scanned",
+    "x-ms-has-attach",
+    "x-ms-tnef-correlator",
+    "x-cron-env",
     "thread-index",
+    "thread-topic",
     "content-language",
     "accept-language",
+    "delivery-date",
+    "envelope-from",
+    "resent-",
+    "x-delivered-to",
+    "x-envelope-from",
+    "x-google-dkim-signature",
+    "x-original-to",
 ];
 
 /// What the operator lays down for every mail.
@@ -72,10 +84,14 @@ pub fn prepare(
     let Limits { vendor, controls: capacity, .. } = terms.limits;
     let mut message = Message::parse(raw).map_err(|e| Cause::new(Kind::BadContent, e.to_string()))?;
     let controls = Controls::take(&mut message, &envelope.recipients, &policies.controls, vendor, capacity)?;
+    message.complete(envelope.reverse_path.as_ref(), &envelope.recipients);
     policies.sender.apply(&mut message, open)?;
     if let Some(address) = foreign(open, &message, terms) {
         let detail = format!("{address}; if {} takes it, set utf8_addresses", terms.limits.vendor);
         return Err(Cause::new(Kind::NotAscii, detail));
+    }
+    if envelope.recipients.len() > 1 {
+        message.hide(&hidden(envelope, &message));
     }
     let plan = Plan { controls, ..plan(open, &message, terms) };
     match (plan.losses.is_empty(), terms.unsupported) {
@@ -155,6 +171,12 @@ pub fn role_of(recipient: &Address, message: &Message) -> (Role, Mailbox) {
     }
 }
 
+/// The recipients that only the envelope knows, in lower case.
+fn hidden(envelope: &Envelope, message: &Message) -> HashSet<String> {
+    let hidden = envelope.recipients.iter().filter(|recipient| role_of(recipient, message).0 == Role::Bcc);
+    hidden.map(|recipient| recipient.as_str().to_ascii_lowercase()).collect()
+}
+
 /// One group for those that the headers show, and one for each that only the envelope knows: so a Bcc recipient is in
 /// nobody else's message, by construction.
 fn shared_groups(envelope: &Envelope, message: &Message) -> Vec<Personalization> {
@@ -223,8 +245,10 @@ fn losses(envelope: &Envelope, message: &Message, terms: Terms<'_>, together: bo
         empty.for_each(|a| lose(format!("attachment \"{}\" (it is empty)", a.filename)));
     }
     let mut named = HashSet::new();
-    let fields =
-        message.headers.iter().filter(|(name, _)| is_lost(name, limits) && named.insert(name.to_ascii_lowercase()));
+    let fields = message
+        .headers
+        .iter()
+        .filter(|(name, value)| is_lost(name, value, limits) && named.insert(name.to_ascii_lowercase()));
     fields.for_each(|(name, _)| lose(format!("header {name}")));
     if message.reply_to.len() > limits.reply_to {
         lose(format!("{} Reply-To addresses (at most {})", message.reply_to.len(), limits.reply_to));
@@ -239,8 +263,25 @@ fn losses(envelope: &Envelope, message: &Message, terms: Terms<'_>, together: bo
 }
 
 /// Whether a header field that matters cannot go along.
-fn is_lost(name: &str, limits: &Limits) -> bool {
-    !(limits.headers || ABOUT_THE_SOFTWARE.contains(&name.to_ascii_lowercase().as_str()))
+fn is_lost(name: &str, value: &str, limits: &Limits) -> bool {
+    !(limits.headers || is_in(ABOUT_THE_SOFTWARE, name) || says_the_usual(name, value))
+}
+
+/// Whether a field says what is true without it: a priority that is the usual one. Mail libraries write such fields into
+/// every mail.
+fn says_the_usual(name: &str, value: &str) -> bool {
+    let usual = match name.to_ascii_lowercase().as_str() {
+        "x-priority" => "3",
+        "importance" | "priority" | "x-msmail-priority" => "normal",
+        "auto-submitted" => "no",
+        _ => return value.is_empty(),
+    };
+    value.split(|c: char| !c.is_ascii_alphanumeric()).next().is_some_and(|word| word.eq_ignore_ascii_case(usual))
+}
+
+fn is_in(list: &[&str], name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    list.iter().any(|known| if known.ends_with('-') { name.starts_with(known) } else { name == *known })
 }
 
 /// The refusal that names every loss (`unsupported = "refuse"`).

@@ -69,14 +69,14 @@ impl SenderPolicy {
         self.default.as_ref().is_none_or(|mailbox| mailbox.address.is_ascii())
     }
 
-    /// Sees to it that the message has one From that may stand there: its own, else the default, else the reverse-path.
-    /// JSON APIs want one, and RFC 5322 §3.6.2 requires it; programs such as cron leave it out.
+    /// Sees to it that the message has one From that may stand there: its own, else the default, else its own
+    /// without a domain completed with that of the reverse-path, else the reverse-path. JSON APIs want one, and RFC 5322 §3.6.2 requires it; programs such as cron leave it out.
     ///
     /// # Errors
     /// `BadSender` when there is none of the three (a null reverse-path and no default), or when it may not stand there.
     pub fn apply(&self, message: &mut Message, envelope: &Envelope) -> Result<(), Cause> {
         if message.from.is_empty() {
-            message.from.push(self.missing_from(envelope)?);
+            message.from.push(self.missing_from(message, envelope)?);
         }
         let own = envelope.principal.as_ref().and_then(|principal| self.principals.get(principal));
         let may_stand = |mailbox: &Mailbox| {
@@ -97,10 +97,11 @@ impl SenderPolicy {
         }
     }
 
-    fn missing_from(&self, envelope: &Envelope) -> Result<Mailbox, Cause> {
+    fn missing_from(&self, message: &Message, envelope: &Envelope) -> Result<Mailbox, Cause> {
         let of_path = || envelope.reverse_path.as_ref().map(|address| Mailbox { name: None, address: address.clone() });
         let none = || Cause::new(Kind::BadSender, "the mail has no From address; set one, or sender.default");
-        self.default.clone().or_else(of_path).ok_or_else(none)
+        let bare = || message.bare_from(envelope.reverse_path.as_ref());
+        self.default.clone().or_else(bare).or_else(of_path).ok_or_else(none)
     }
 }
 

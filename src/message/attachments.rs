@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::{Attachment, Content, Message, TransferEncoding, words};
+use super::{Attachment, Content, Message, TransferEncoding, charsets, uuencode, words};
 use crate::mime::{Part, parameter};
 
 impl Message {
@@ -33,15 +33,20 @@ impl Message {
 /// The octets of `part`.
 pub(super) fn content(raw: &Bytes, part: &Part) -> Content {
     let encoding = parameter::main_value(Part::value(raw, part.encoding.as_ref()));
-    let encoding = match encoding {
-        _ if encoding.eq_ignore_ascii_case(b"base64") => TransferEncoding::Base64,
-        _ if encoding.eq_ignore_ascii_case(b"quoted-printable") => TransferEncoding::QuotedPrintable,
-        _ => TransferEncoding::Identity,
+    let is = |word: &str| encoding.eq_ignore_ascii_case(word.as_bytes());
+    let encoding = match () {
+        () if is("base64") => TransferEncoding::Base64,
+        () if is("quoted-printable") => TransferEncoding::QuotedPrintable,
+        () => TransferEncoding::Identity,
     };
     // RFC 2045 §6.4: the parts of a multipart are encoded, it is not. This one is shown as it is.
     let encoding = if part.is_multipart() { TransferEncoding::Identity } else { encoding };
-    let body = part.body.start.min(raw.len())..part.body.end.min(raw.len());
-    Content::new(raw.slice(body), encoding)
+    let body = raw.slice(part.body.start.min(raw.len())..part.body.end.min(raw.len()));
+    let is_uuencode = ["x-uuencode", "uuencode", "x-uue", "uue"].iter().any(|word| is(word));
+    match is_uuencode.then(|| uuencode::decode(&body)).flatten() {
+        Some(octets) => Content::new(octets.into(), TransferEncoding::Identity),
+        None => Content::new(body, encoding),
+    }
 }
 
 /// `inline` or `attachment`, as RFC 2183 §2.8 reads every other word; `None` if the mail does not say.
@@ -68,11 +73,17 @@ pub(super) fn raw_name(raw: &[u8], part: &Part) -> Option<parameter::Parameter> 
 fn file_name(raw: &[u8], part: &Part) -> Option<String> {
     let name = raw_name(raw, part)?;
     let name = match name.charset {
-        Some(charset) => words::one_line(&words::decode(Some(&charset), &name.octets)),
+        Some(charset) => words::one_line(&charsets::decode(Some(&charset), &name.octets)),
         None => words::unstructured(&name.octets),
     };
-    let last = name.rsplit(['/', '\\']).next().unwrap_or_default().trim();
+    let visible: String = name.chars().filter(|c| !turns_direction(*c)).collect();
+    let last = visible.rsplit(['/', '\\']).next().unwrap_or_default().trim();
     (!matches!(last, "" | "." | "..")).then(|| last.to_owned())
+}
+
+/// Characters that show `exe.pdf` for what ends with `fdp.exe` (Unicode UAX #9 §2).
+fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn invented_name(media: &str, number: usize) -> String {
@@ -127,7 +138,9 @@ pub(super) fn bare_id(value: &[u8]) -> String {
     let open = memchr::memchr(b'<', value).map_or(0, |open| open + 1);
     let inner = value.get(open..).unwrap_or_default();
     let inner = inner.get(..memchr::memchr(b'>', inner).unwrap_or(inner.len())).unwrap_or_default();
-    words::unstructured(inner)
+    let id = words::unstructured(inner);
+    // Where encoded words are in an identifier, they do not stand apart from the rest.
+    if memchr::memmem::find(inner, b"=?").is_some() { id.replace(' ', "") } else { id }
 }
 
 /// Those of `ids` that `html` refers to (RFC 2392); both as [`unescaped`] gives them. A colon ends a reference, too:

@@ -2,7 +2,7 @@
 
 use mail_parser::decoders::html::html_to_text;
 
-use super::{Message, attachments, words};
+use super::{Message, attachments, charsets};
 use crate::mime::{Part, parameter};
 
 /// The parts of a mail by what they are for; each list in document order.
@@ -99,7 +99,9 @@ impl Walk<'_> {
         let in_place =
             first || alternative || parent != "multipart/related" && attachments::raw_name(self.raw, part).is_none();
         if kind == Kind::Other || !in_place || attachments::disposition(self.raw, part) == Some("attachment") {
-            selection.attachments.push(leaf);
+            if kind == Kind::Other || !self.says_nothing(part) {
+                selection.attachments.push(leaf);
+            }
             return course;
         }
         let mut course = course;
@@ -124,6 +126,12 @@ impl Walk<'_> {
             selection.attachments.push(leaf);
         }
         course
+    }
+
+    /// Whether a part is blank, nameless and not marked: what a delimiter too many leaves.
+    fn says_nothing(&self, part: &Part) -> bool {
+        let blank = self.raw.get(part.body.clone()).is_none_or(|body| body.trim_ascii().is_empty());
+        blank && part.disposition.is_none() && attachments::raw_name(self.raw, part).is_none()
     }
 
     /// The root of a multipart/related (RFC 2387 §3.2: `start`, else the first). Deviation: the first multipart or text
@@ -187,17 +195,38 @@ impl Message {
         Some(joined)
     }
 
-    /// The text of one body: lines end with LF, no byte order mark, no NUL. `format=flowed` (RFC 3676) is left as it is:
-    /// it reads well without being unwrapped.
+    /// The text of one body: lines end with LF, no byte order mark, no NUL. `format=flowed` (RFC 3676) is left as it is, as
+    /// it reads well without being unwrapped; only with `delsp` words may be cut at the line end, and are joined.
     fn body(&self, part: &Part) -> String {
         let content = attachments::content(&self.raw, part);
         let octets = content.octets();
-        let charset = parameter::find(Part::value(&self.raw, part.content_type.as_ref()), "charset");
-        let label = charset.map(parameter::Parameter::first_token_or_quoted);
-        let text = words::decode(label.as_deref(), &octets);
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        with_lf(text)
+        let parameter = |name| {
+            let found = parameter::find(Part::value(&self.raw, part.content_type.as_ref()), name);
+            found.map(parameter::Parameter::first_token_or_quoted)
+        };
+        let is = |name, value: &[u8]| parameter(name).is_some_and(|found| found.eq_ignore_ascii_case(value));
+        let named = parameter("charset").filter(|label| !label.is_empty());
+        let label = named.or_else(|| charsets::of_html(&octets).filter(|_| kind(part) == Kind::Html));
+        let text = charsets::decode(label.as_deref(), &octets);
+        let text = with_lf(text.strip_prefix('\u{feff}').unwrap_or(&text));
+        if is("delsp", b"yes") && is("format", b"flowed") { without_soft_breaks(&text) } else { text }
     }
+}
+
+/// RFC 3676 §4.3 with DelSp: a blank at the line end is the soft break and goes with it. Quoted lines keep their ends and
+/// their marks, and so does the line above a signature.
+fn without_soft_breaks(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut lines = text.split_inclusive('\n').peekable();
+    let mut flows = false;
+    while let Some(line) = lines.next() {
+        // Space-stuffing (§4.4).
+        let line = if flows { line.strip_prefix(' ').unwrap_or(line) } else { line };
+        let goes_on = lines.peek().is_some_and(|next| !next.starts_with('>') && next.trim_end() != "--");
+        flows = goes_on && !line.starts_with('>') && line.ends_with(" \n") && line != "-- \n";
+        out.push_str(if flows { line.strip_suffix(" \n").unwrap_or(line) } else { line });
+    }
+    out
 }
 
 /// Lines that end with LF, and no NUL. A lone CR is a line end, too: of old Macs.

@@ -2,18 +2,28 @@
 
 use encodify::rfc2047::EncodedWord;
 
-use super::{Mailbox, words};
+use super::{Mailbox, charsets, words};
 use crate::address::{Address, Alphabet};
 
-/// The mailboxes of a header value. Groups are flattened, what has no valid address is dropped. An address may be UTF-8
-/// (RFC 6532 §3.2), whatever the envelope said about that; where the value is not, a charset can be guessed for names, but
-/// not for addresses.
-pub(super) fn parse(value: &[u8]) -> Vec<Mailbox> {
-    let text = words::utf8_or_windows(value);
+/// What a header value names, in its order.
+#[derive(Debug, Default)]
+pub(super) struct Mailboxes {
+    /// The valid ones.
+    pub whole: Vec<Mailbox>,
+    /// Those without `@domain`: name, local part, and how many valid ones stand before it.
+    pub bare: Vec<(Option<String>, String, usize)>,
+}
+
+/// The mailboxes of a header value. Groups are flattened, what is no address is dropped. An address may be UTF-8 (RFC 6532
+/// §3.2), whatever the envelope said about that; where the value is not, a charset can be guessed for names, but not for
+/// addresses.
+pub(super) fn parse(value: &[u8]) -> Mailboxes {
+    let text = charsets::utf8_or_windows(value);
     let alphabet = if std::str::from_utf8(value).is_ok() { Alphabet::Utf8 } else { Alphabet::Ascii };
-    let mut list = List { input: text.as_bytes(), alphabet, at: 0, entry: Entry::default(), mailboxes: Vec::new() };
+    let found = Mailboxes::default();
+    let mut list = List { input: text.as_bytes(), alphabet, at: 0, entry: Entry::default(), found };
     list.read();
-    list.mailboxes
+    list.found
 }
 
 /// What stands between two commas.
@@ -25,6 +35,9 @@ struct Entry {
     comment: Vec<u8>,
 }
 
+/// How far the second half of a name with a comma is looked for, in octets.
+const LOOK_AHEAD: usize = 100;
+
 /// A run of text without blanks, or a quoted string.
 struct Word {
     /// As it is read: without the quotes.
@@ -35,12 +48,19 @@ struct Word {
     apart: bool,
 }
 
+impl Word {
+    /// The comma in a name that should have been quoted.
+    fn comma() -> Self {
+        Self { text: b",".to_vec(), written: b",".to_vec(), apart: false }
+    }
+}
+
 struct List<'a> {
     input: &'a [u8],
     alphabet: Alphabet,
     at: usize,
     entry: Entry,
-    mailboxes: Vec<Mailbox>,
+    found: Mailboxes,
 }
 
 impl List<'_> {
@@ -50,6 +70,7 @@ impl List<'_> {
             let before = self.at;
             self.at += 1;
             match b {
+                b',' if self.is_half_a_name() => self.entry.words.push(Word::comma()),
                 b',' | b';' => self.finish(),
                 // The name of a group.
                 b':' if self.entry.angle.is_none() => self.entry = Entry::default(),
@@ -70,8 +91,33 @@ impl List<'_> {
         self.finish();
     }
 
+    /// Whether the entry before this comma is the first half of an unquoted `Smith, John <js@example.com>`: it has no
+    /// address and is written as names are (`root` is a user of the machine), and up to the next comma there is a name
+    /// with an address in angle brackets.
+    fn is_half_a_name(&self) -> bool {
+        let entry = &self.entry;
+        let is_address = |word: &Word| word.written.first() == Some(&b'"') || word.written.contains(&b'@');
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        let next = rest.get(..rest.len().min(LOOK_AHEAD)).unwrap_or_default();
+        let name = next.split(|b| b",;:\"(@".contains(b)).next().unwrap_or_default();
+        let angle = memchr::memchr(b'<', name).and_then(|at| name.get(..at));
+        let as_names =
+            |word: &Word| word.text.first().is_some_and(|b| b.is_ascii_uppercase() || !b.is_ascii() || *b == b'=');
+        let plain = entry.angle.is_none() && entry.comment.is_empty() && entry.words.iter().any(as_names);
+        plain && !entry.words.iter().any(is_address) && angle.is_some_and(|name| !name.trim_ascii().is_empty())
+    }
+
     fn finish(&mut self) {
-        self.mailboxes.extend(std::mem::take(&mut self.entry).mailbox(self.alphabet));
+        let entry = std::mem::take(&mut self.entry);
+        if let Some(several) = entry.only_addresses(self.alphabet) {
+            self.found.whole.extend(several);
+            return;
+        }
+        match entry.mailbox(self.alphabet) {
+            Some(Ok(mailbox)) => self.found.whole.push(mailbox),
+            Some(Err((name, local))) => self.found.bare.push((name, local, self.found.whole.len())),
+            None => {}
+        }
     }
 
     /// A run of other characters; an encoded word is one whatever is in it.
@@ -170,20 +216,38 @@ impl List<'_> {
 }
 
 impl Entry {
-    fn mailbox(self, alphabet: Alphabet) -> Option<Mailbox> {
+    /// Two and more addresses with nothing but blanks between them: their commas were forgotten.
+    fn only_addresses(&self, alphabet: Alphabet) -> Option<Vec<Mailbox>> {
+        let several = self.angle.is_none() && self.words.len() > 1 && self.words.iter().skip(1).all(|word| word.apart);
+        if !several {
+            return None;
+        }
+        let address = |word: &Word| Address::parse_in(alphabet, std::str::from_utf8(&word.written).ok()?).ok();
+        self.words.iter().map(|word| Some(Mailbox { name: None, address: address(word)? })).collect()
+    }
+
+    /// The mailbox, or name and local part of one without `@domain`.
+    fn mailbox(self, alphabet: Alphabet) -> Option<Result<Mailbox, (Option<String>, String)>> {
         let (name, address) = match self.angle {
             Some(angle) => (join(&self.words), angle),
-            None => bare(&self.words)?,
+            None => unbracketed(&self.words)?,
         };
         let address = address.strip_prefix(b"mailto:").unwrap_or(&address);
+        // Outlook writes 'ann@example.com'.
+        let address = address.strip_prefix(b"'").and_then(|a| a.strip_suffix(b"'")).unwrap_or(address);
         let written = std::str::from_utf8(without_route(address)).ok()?;
-        let address = Address::parse_in(alphabet, written).ok()?;
         // The comment after an address is where the name stood before RFC 822 (RFC 5322 §3.4 note).
         let name = Some(display(&name)).filter(|name| !name.is_empty()).unwrap_or_else(|| display(&self.comment));
+        let address = Address::parse_in(alphabet, written);
         // The address once more is no name.
-        let is_address = [written, address.as_str()].iter().any(|text| name.eq_ignore_ascii_case(text));
-        let named = !name.is_empty() && !is_address;
-        Some(Mailbox { name: named.then_some(name), address })
+        let canonical = address.as_ref().map_or(written, Address::as_str);
+        let is_address = [written, canonical].iter().any(|text| name.eq_ignore_ascii_case(text));
+        let name = Some(name).filter(|name| !name.is_empty() && !is_address);
+        match address {
+            Ok(address) => Some(Ok(Mailbox { name, address })),
+            Err(_) if Address::parse(&format!("{written}@localhost")).is_ok() => Some(Err((name, written.to_owned()))),
+            Err(_) => None,
+        }
     }
 }
 
@@ -207,7 +271,8 @@ impl Run<'_> {
 }
 
 /// Name and address of an entry without angle brackets: the one word with an @ is the address, the others are the name.
-fn bare(words: &[Word]) -> Option<(Vec<u8>, Vec<u8>)> {
+/// A lone word without one is a local part (`root (Cron Daemon)`).
+fn unbracketed(words: &[Word]) -> Option<(Vec<u8>, Vec<u8>)> {
     let mut runs: Vec<Run> = Vec::new();
     for word in words {
         let is_address = word.written.first() != Some(&b'"') && word.written.contains(&b'@');
@@ -220,7 +285,10 @@ fn bare(words: &[Word]) -> Option<(Vec<u8>, Vec<u8>)> {
         }
     }
     let (addresses, names): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.is_address);
-    let [address] = addresses.as_slice() else { return None };
+    let [address] = addresses.as_slice() else {
+        let lone = words.first().filter(|word| words.len() == 1 && word.written.first() != Some(&b'"'))?;
+        return Some((Vec::new(), lone.written.clone()));
+    };
     let written = address.words.iter().flat_map(|word| word.written.iter().copied()).collect();
     let mut name = Vec::new();
     for word in names.into_iter().flat_map(|run| run.words) {

@@ -2,10 +2,12 @@
 
 mod attachments;
 mod bodies;
+mod charsets;
 mod content;
 mod date;
 mod headers;
 mod mailboxes;
+mod uuencode;
 mod words;
 
 use bytes::Bytes;
@@ -39,6 +41,8 @@ pub struct Message {
     pub to: Vec<Mailbox>,
     /// Cc, as written; all Cc fields. (Bcc is never read: RFC 5322 §3.6.3 recipients are the envelope's.)
     pub cc: Vec<Mailbox>,
+    /// Mailboxes of these fields that have no domain; [`Message::complete`] gives them one.
+    pub bare: Vec<Bare>,
     /// Subject, decoded, one line.
     pub subject: Option<String>,
     /// The text/plain bodies, joined.
@@ -56,6 +60,34 @@ pub struct Message {
     pub raw: Bytes,
     /// What no JSON API can carry (S/MIME, PGP/MIME …), found while reading.
     pub losses: Vec<Loss>,
+}
+
+/// A field that names mailboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// From.
+    From,
+    /// Sender.
+    Sender,
+    /// Reply-To.
+    ReplyTo,
+    /// To.
+    To,
+    /// Cc.
+    Cc,
+}
+
+/// A mailbox without a domain, as in `From: root (Cron Daemon)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bare {
+    /// Where it stands.
+    pub field: Place,
+    /// How many whole mailboxes of the same field stand before it.
+    pub at: usize,
+    /// Its display name, if any.
+    pub name: Option<String>,
+    /// Its local part.
+    pub local: String,
 }
 
 /// Something of a mail that an API cannot carry.
@@ -97,17 +129,39 @@ impl Message {
         let parts = mime::split(&raw, &mime::Limits::default())?;
         let selection = bodies::select(&raw, &parts);
         let mut message = Self { losses: losses(&raw, &parts), raw, ..Self::default() };
-        message.read_header(parts.first().map_or(0, |mail| mail.header.start));
+        let text_charset = text_charset(&message.raw, &parts);
+        message.read_header(parts.first().map_or(0, |mail| mail.header.start), text_charset.as_deref());
         message.read_bodies(&parts, &selection);
         message.read_attachments(&parts, &selection.attachments);
         Ok(message)
     }
 }
 
+/// Whether a part is S/MIME that (a layer of) the mail is made of: PKCS #7 that is all of it, or has the name that
+/// RFC 8551 §3.2.1 asks for, or none. A signed file that is attached, such as an invoice `….xml.p7m`, arrives whole.
+fn is_smime(raw: &[u8], index: usize, part: &Part) -> bool {
+    let name = attachments::raw_name(raw, part);
+    let usual = name.as_ref().is_some_and(|name| name.octets.eq_ignore_ascii_case(b"smime.p7m"));
+    match part.media.as_str() {
+        "application/pkcs7-mime" | "application/x-pkcs7-mime" => index == 0 || usual || name.is_none(),
+        "application/octet-stream" => usual,
+        _ => false,
+    }
+}
+
+/// The charset of the first text that has one.
+fn text_charset(raw: &[u8], parts: &[Part]) -> Option<Vec<u8>> {
+    let label = |part: &Part| {
+        parameter::find(Part::value(raw, part.content_type.as_ref()), "charset")
+            .map(parameter::Parameter::first_token_or_quoted)
+    };
+    parts.iter().filter(|part| part.media.starts_with("text/")).find_map(label)
+}
+
 /// Signatures and encryption: they hold for the octets of a part, and an API that rebuilds the mail breaks them.
 fn losses(raw: &[u8], parts: &[Part]) -> Vec<Loss> {
     let mut losses: Vec<Loss> = Vec::new();
-    for part in parts {
+    for (i, part) in parts.iter().enumerate() {
         let content_type = Part::value(raw, part.content_type.as_ref());
         let is_pgp = || {
             let protocol = parameter::find(content_type, "protocol").unwrap_or_default().octets.to_ascii_lowercase();
@@ -117,7 +171,7 @@ fn losses(raw: &[u8], parts: &[Part]) -> Vec<Loss> {
             "multipart/signed" if is_pgp() => "the PGP/MIME signature (multipart/signed)",
             "multipart/signed" => "the S/MIME signature (multipart/signed)",
             "multipart/encrypted" => "the PGP/MIME encryption (multipart/encrypted)",
-            "application/pkcs7-mime" | "application/x-pkcs7-mime" => "the S/MIME content (application/pkcs7-mime)",
+            _ if is_smime(raw, i, part) => "the S/MIME content (application/pkcs7-mime)",
             _ => continue,
         };
         if losses.iter().all(|loss| loss.what != what) {

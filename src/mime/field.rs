@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::parameter::is_token;
+
 /// How many lines that are no fields a header may have in a row.
 const LOOK_AHEAD: usize = 16;
 /// Fields by which a line is recognised as part of a header and not as text like `Note: …`.
@@ -69,19 +71,41 @@ impl<'a, D: Fn(&[u8]) -> bool> Fields<'a, D> {
         at
     }
 
-    /// Whether the header goes on after the line `at` that is no field: a field that every header has follows soon.
-    /// Else the blank line was forgotten and the text of the body has begun.
+    /// The end of the field that starts at `start` and whose first line ends at `at`. Parameters after a semicolon go on
+    /// with it although the blank before them is missing: some software loses it when it folds.
+    fn field_end(&self, start: usize, at: usize) -> usize {
+        let mut at = self.skip_continuations(at);
+        while self.raw.get(start..at).is_some_and(|field| field.trim_ascii_end().ends_with(b";"))
+            && is_parameter(self.line(at))
+        {
+            at = self.skip_continuations(line_after(self.raw, at));
+        }
+        at
+    }
+
+    /// Whether the header goes on after the line `at` that is no field: a field that every header has follows soon, or
+    /// the line is like a field but for its name and only fields follow. Else the blank line was forgotten and the text
+    /// of the body has begun; sendmail and Postfix read it so, too.
     fn is_junk(&self, mut at: usize) -> bool {
-        for _ in 0..LOOK_AHEAD {
+        let first = self.line(at);
+        let like_field = is_like_field(first);
+        // Before any field: a continuation whose first line was lost. Other text there is a mail without a header.
+        let begun = self.seen || first.first().is_some_and(|b| is_wsp(*b));
+        let mut only_fields = false;
+        for n in 0..LOOK_AHEAD {
             at = line_after(self.raw, at);
             let line = self.line(at);
-            if !self.seen || line.trim_ascii().is_empty() || (self.is_delimiter)(line) {
+            if !begun || (self.is_delimiter)(line) {
                 return false;
+            }
+            if line.trim_ascii().is_empty() {
+                return like_field && only_fields;
             }
             let name = field_name(line).and_then(|(name, _)| line.get(name)).unwrap_or_default();
             if USUAL.iter().any(|usual| name.eq_ignore_ascii_case(usual.as_bytes())) {
                 return true;
             }
+            only_fields = !name.is_empty() && (only_fields || n == 0);
         }
         false
     }
@@ -100,7 +124,7 @@ impl<D: Fn(&[u8]) -> bool> Iterator for Fields<'_, D> {
                 self.ended = Some(start..start);
             } else if let Some((name, colon)) = field_name(line) {
                 self.seen = true;
-                self.at = self.skip_continuations(after);
+                self.at = self.field_end(start, after);
                 let end = start + self.raw.get(start..self.at).unwrap_or_default().trim_ascii_end().len();
                 let value = start + colon + 1;
                 return Some(Field { name: start + name.start..start + name.end, value: value..end.max(value) });
@@ -144,6 +168,18 @@ fn field_name(line: &[u8]) -> Option<(Range<usize>, usize)> {
     let end = start + len;
     let colon = end + line.iter().skip(end).take_while(|b| is_wsp(**b)).count();
     (len > 0 && line.get(colon) == Some(&b':')).then_some((start..end, colon))
+}
+
+/// Whether `line` is `name: …` with a name that has characters beyond ASCII: not allowed, but meant as a field.
+fn is_like_field(line: &[u8]) -> bool {
+    let len = line.iter().take_while(|b| !b.is_ascii_whitespace() && **b != b':').count();
+    line.get(len) == Some(&b':') && !line.get(..len).unwrap_or_default().is_ascii()
+}
+
+/// Whether `line` starts as a parameter does: `boundary=`.
+fn is_parameter(line: &[u8]) -> bool {
+    let len = line.iter().take_while(|b| is_token(**b)).count();
+    len > 0 && line.get(len) == Some(&b'=')
 }
 
 fn is_wsp(b: u8) -> bool {

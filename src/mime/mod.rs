@@ -14,6 +14,9 @@ use memchr::memmem::Finder;
 
 use field::{Fields, line_after};
 
+/// How far after a header delimiters are looked for when its boundary ends with a blank, in octets.
+const NEAR: usize = 64 * 1024;
+
 /// How much structure a mail may have. Beyond it the mail is refused: no person writes such a thing.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -31,7 +34,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { depth: 32, parts: 1000, header_bytes: 256 * 1024, header_fields: 1000, boundary: 256 }
+        Self { depth: 128, parts: 1000, header_bytes: 256 * 1024, header_fields: 1000, boundary: 256 }
     }
 }
 
@@ -141,14 +144,27 @@ impl Splitter<'_> {
         let index = self.parts.len();
         self.leaf = Some(index);
         if part.is_multipart() {
-            let content_type = Part::value(self.raw, part.content_type.as_ref());
-            let boundary = parameter::find(content_type, "boundary").map(parameter::Parameter::first_token_or_quoted);
+            let boundary = self.boundary(Part::value(self.raw, part.content_type.as_ref()), body);
             if let Some(boundary) = boundary.filter(|boundary| !boundary.is_empty()) {
                 self.enter(index, boundary)?;
             }
         }
         self.parts.push(part);
         Ok(body)
+    }
+
+    /// The boundary that a Content-Type names. None may end with a blank (RFC 2046 §5.1.1), and what adds one on the way
+    /// adds it to a parameter or to a line only: it counts where the delimiters soon after `body` have it, too.
+    fn boundary(&self, content_type: &[u8], body: usize) -> Option<Vec<u8>> {
+        let boundary = parameter::find(content_type, "boundary")?;
+        if boundary.octets.ends_with(b" ") && boundary.octets.len() <= self.limits.boundary {
+            let near = self.raw.get(body..self.raw.len().min(body + NEAR)).unwrap_or_default();
+            let delimiter = [b"\n--", boundary.octets.as_slice()].concat();
+            if memchr::memmem::find(near, &delimiter).is_some() {
+                return Some(boundary.octets);
+            }
+        }
+        Some(boundary.first_token_or_quoted())
     }
 
     /// The part whose header is at `at`, still without the end of its body, and where that starts.
@@ -201,14 +217,16 @@ impl Splitter<'_> {
 
     /// If `line` is a delimiter of an open multipart: which one, and whether it is the closing one.
     fn delimiter(&self, line: &[u8]) -> Option<(usize, bool)> {
-        let line = line.strip_prefix(b"--")?.trim_ascii_end();
-        if self.open.is_empty() || line.len() > self.limits.boundary + 2 {
+        let line = line.strip_prefix(b"--")?;
+        let trimmed = line.trim_ascii_end();
+        if self.open.is_empty() || trimmed.len() > self.limits.boundary + 2 {
             return None;
         }
         let level = |boundary: &[u8]| self.levels.get(boundary).and_then(|levels| levels.last().copied());
-        match level(line) {
+        let whole = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
+        match level(trimmed).or_else(|| level(whole)) {
             Some(found) => Some((found, false)),
-            None => line.strip_suffix(b"--").and_then(level).map(|found| (found, true)),
+            None => trimmed.strip_suffix(b"--").and_then(level).map(|found| (found, true)),
         }
     }
 

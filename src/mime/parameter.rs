@@ -103,6 +103,8 @@ fn parameter_value(value: &[u8], at: usize) -> (Vec<u8>, bool, usize) {
     }
     let len = memchr::memchr(b';', rest).unwrap_or(rest.len());
     let text = rest.get(..len).unwrap_or_default().trim_ascii();
+    // The opening quote was forgotten.
+    let text = text.strip_suffix(b"\"").filter(|text| !text.contains(&b'"')).unwrap_or(text);
     (text.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect(), false, at + len)
 }
 

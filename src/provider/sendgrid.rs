@@ -3,11 +3,11 @@
 mod controls;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use controls::Asked;
 use http::Method;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
@@ -27,6 +27,11 @@ pub enum Dialect {
     /// SendGrid: 202 without a body and the id in X-Message-Id, 30 MB.
     SendGrid,
 }
+
+/// Longest file name that ScaiSend takes, in characters.
+const MAX_NAME: usize = 255;
+/// Longest extension that a shortened name keeps, in characters.
+const MAX_EXTENSION: usize = 16;
 
 /// The API.
 #[derive(Debug)]
@@ -54,10 +59,15 @@ struct Body<'a> {
     subject: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     content: Vec<JsonContent<'a>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    headers: BTreeMap<&'a str, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_object")]
+    headers: Vec<(&'a str, String)>,
     #[serde(flatten)]
     asked: Asked<'a>,
+}
+
+/// An object whose members keep their order: that of the mail's header.
+fn as_object<S: Serializer>(fields: &[(&str, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(fields.iter().map(|(name, value)| (name, value)))
 }
 
 #[derive(Serialize)]
@@ -79,7 +89,7 @@ struct JsonContent<'a> {
 
 #[derive(Serialize)]
 struct JsonAttachment<'a> {
-    filename: &'a str,
+    filename: Cow<'a, str>,
     r#type: &'a str,
     disposition: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,11 +138,11 @@ impl Provider for SendGrid {
             // A template has a subject of its own and excludes a body.
             subject: if templated { message.subject.as_deref() } else { Some(subject_of(message)) },
             content: if templated { Vec::new() } else { content_of(message) },
-            headers: headers_of(message),
+            headers: headers_of(message, self.dialect),
             asked: Asked::new(controls),
         };
         let body = Payload::with_attachments(to_json(&body, about_len(message)), &message.attachments, |a| {
-            to_json(&describe(a), 256)
+            to_json(&describe(a, self.dialect), 256)
         });
         Ok(Request { api_key: None, method: Method::POST, url: self.url.clone(), headers: Vec::new(), body })
     }
@@ -192,31 +202,77 @@ fn content_of(message: &Message) -> Vec<JsonContent<'_>> {
     content
 }
 
+/// Header names that the API keeps for itself, in lower case: those of SendGrid's reference, and Message-ID for ScaiSend,
+/// whose pages do not say that it may be set: a second one would make the mail invalid (RFC 5322 §3.6).
+fn is_reserved(dialect: Dialect, name: &str) -> bool {
+    const RESERVED: &[&str] = &[
+        "x-sg-id",
+        "x-sg-eid",
+        "received",
+        "dkim-signature",
+        "content-type",
+        "content-transfer-encoding",
+        "to",
+        "from",
+        "subject",
+        "reply-to",
+        "cc",
+        "bcc",
+    ];
+    let name = name.to_ascii_lowercase();
+    RESERVED.contains(&name.as_str()) || dialect == Dialect::ScaiSend && name == "message-id"
+}
+
 /// The header fields as an object, which has no repeated names: a field that occurs more than once is joined, lists of
-/// message ids by a blank (RFC 5322 §3.6.4), the rest by a comma.
-fn headers_of(message: &Message) -> BTreeMap<&str, String> {
-    let mut headers: BTreeMap<&str, String> = BTreeMap::new();
-    for (name, value) in message.headers.iter().filter(|(_, value)| !value.is_empty()) {
-        let known = headers.keys().find(|k| k.eq_ignore_ascii_case(name)).copied();
+/// message ids by a blank (RFC 5322 §3.6.4), the rest by a comma. The mail's own id goes along where it may, so that
+/// replies and later mails refer to it.
+fn headers_of(message: &Message, dialect: Dialect) -> Vec<(&str, String)> {
+    let mut headers: Vec<(&str, String)> = Vec::new();
+    let id = message.message_id.as_deref().filter(|id| is_message_id(id)).map(|id| ("Message-ID", id));
+    let others = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let fields = id.into_iter().chain(others);
+    for (name, value) in fields.filter(|(name, value)| !value.is_empty() && !is_reserved(dialect, name)) {
+        let Some((_, known)) = headers.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
+            headers.push((name, value.to_owned()));
+            continue;
+        };
         let ids = ["References", "In-Reply-To"].iter().any(|field| field.eq_ignore_ascii_case(name));
-        let slot = headers.entry(known.unwrap_or(name)).or_default();
-        if !slot.is_empty() {
-            slot.push_str(if ids { " " } else { ", " });
-        }
-        slot.push_str(value);
+        known.push_str(if ids { " " } else { ", " });
+        known.push_str(value);
     }
     headers
 }
 
-fn describe(attachment: &Attachment) -> JsonAttachment<'_> {
+/// `<left@right>` without blanks (RFC 5322 §3.6.4); another is no id that a reply could name.
+fn is_message_id(text: &str) -> bool {
+    let inner = text.strip_prefix('<').and_then(|t| t.strip_suffix('>')).unwrap_or_default();
+    let sides = inner.split_once('@').is_some_and(|(left, right)| !left.is_empty() && !right.is_empty());
+    sides && inner.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'<' | b'>'))
+}
+
+fn describe(attachment: &Attachment, dialect: Dialect) -> JsonAttachment<'_> {
     // `inline` needs a content id (ScaiSend); without one it can only be an attachment.
     let inline = attachment.inline && attachment.content_id.is_some();
     JsonAttachment {
-        filename: &attachment.filename,
+        filename: match dialect {
+            Dialect::ScaiSend => shortened(&attachment.filename),
+            Dialect::SendGrid => (&*attachment.filename).into(),
+        },
         r#type: &attachment.content_type,
         disposition: if inline { "inline" } else { "attachment" },
         content_id: attachment.content_id.as_deref(),
     }
+}
+
+/// A name that is longer than the API takes, without its middle: the extension stays.
+fn shortened(name: &str) -> Cow<'_, str> {
+    if name.chars().count() <= MAX_NAME {
+        return name.into();
+    }
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let extension: String = extension.chars().take(MAX_EXTENSION).collect();
+    let stem: String = name.chars().take(MAX_NAME - 1 - extension.chars().count()).collect();
+    format!("{stem}.{extension}").into()
 }
 
 /// 400 and 422: whose fault it is stands in the fields' paths. Refused recipients spoil the request for the others, which

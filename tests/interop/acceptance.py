@@ -15,7 +15,7 @@ from pathlib import Path
 USER, PASSWORD = "app", "s3cret ^ pass"
 # What the binary promises: a test of one of these fails, rather than be skipped, when it is not offered.
 PROMISED = ("starttls,auth,auth-plain,auth-login,chunking,8bitmime,pipelining,size,sizelimit,enhancedstatuscodes,tls,creds,"
-            "lmtp,proxy,proxy1,proxy2,sink,log,pid,shutdown,rcptlimit,rcpt5xx,rcpt4xx,rcptslow")
+            "lmtp,smtputf8,proxy,proxy1,proxy2,sink,log,pid,shutdown,rcptlimit,rcpt5xx,rcpt4xx,rcptslow")
 FAR_END = {"SMTP_RCPT_5XX": "suppressed1@example.com", "SMTP_RCPT_4XX": "fail-inf1@example.com",
            "SMTP_RCPT_SLOW": "slow-5000@example.com"}
 
@@ -34,7 +34,8 @@ class Api(Server):
     """The sandbox, which writes what it took into a folder."""
 
     def __init__(self, binary, folder):
-        command = [binary, "sandbox", "--smtp", "127.0.0.1:0", "--web", "127.0.0.1:0"]
+        command = [binary, "sandbox", "--smtp", "127.0.0.1:0", "--web", "127.0.0.1:0",
+                   "--set", "providers.sandbox.utf8_addresses=true"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.url = [self.process.stdout.readline() for _ in range(3)][-1].split()[-1].rstrip("/")
         self.sink, self.seen = folder / "sink", set()
@@ -89,7 +90,7 @@ class Relay(Server):
                     "web.listen=127.0.0.1:0", "providers.main.kind=scaisend", "providers.main.api_key=any",
                     f"providers.main.base_url={api.url}", "providers.main.rate=10000/s", "providers.main.burst=1000",
                     # The next mail must not suffer from one that was refused on purpose.
-                    "providers.main.probe_interval=50ms", *more]
+                    "providers.main.probe_interval=50ms", "providers.main.utf8_addresses=true", *more]
         self.log, self.sink = folder / "log", api.sink
         with open(self.log, "w") as log:
             command = [binary, "serve"] + [word for setting in settings for word in ("--set", setting)]

@@ -6,6 +6,7 @@ mod binary_controls;
 mod binary_door;
 mod config;
 mod controls;
+mod corpus;
 mod faults;
 mod house;
 mod http_client;

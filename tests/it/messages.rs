@@ -6,6 +6,7 @@ use bytes::Bytes;
 use encodify::base64;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use sidepost::address::Address;
 use sidepost::message::{Content, Mailbox, Message, TransferEncoding};
 
 fn mails() -> Vec<PathBuf> {
@@ -141,6 +142,26 @@ fn assert_single_lines(message: &Message) {
     for body in [&message.text, &message.html].into_iter().flatten() {
         assert!(!body.contains(['\0', '\r']), "{body:?}");
     }
+}
+
+/// `To: root` is whom the envelope means; From, Sender and Reply-To take the domain of the reverse-path.
+#[test]
+fn mailboxes_without_a_domain_get_one_from_the_envelope() {
+    let address = |text: &str| Address::parse(text).unwrap();
+    let raw = "From: root (Cron Daemon)\r\nSender: daemon\r\nReply-To: helpdesk, b@example.net\r\n\
+               To: root, Ann <ann@example.net>, \"The Ops\" <OPS>\r\nTo: nobody, last\r\n\r\n";
+    let mut message = parse(raw);
+    assert_eq!((message.from.len(), message.to.len(), message.bare.len()), (0, 1, 7));
+    let recipients = ["ann@example.net", "last@b.example", "root@db1.example", "ops@b.example"].map(address);
+    message.complete(Some(&address("app@example.com")), &recipients);
+    let shown = |list: &[Mailbox]| list.iter().map(|m| m.address.to_string()).collect::<Vec<_>>();
+    assert_eq!(shown(&message.to), ["root@db1.example", "ann@example.net", "ops@b.example", "last@b.example"]);
+    assert_eq!(message.to[2].name.as_deref(), Some("The Ops"));
+    assert_eq!(shown(&message.reply_to), ["helpdesk@example.com", "b@example.net"]);
+    assert_eq!(shown(message.sender.as_slice()), ["daemon@example.com"]);
+    let from = message.bare_from(Some(&address("app@example.com"))).unwrap();
+    assert_eq!((from.name.as_deref(), from.address.as_str()), (Some("Cron Daemon"), "root@example.com"));
+    assert_eq!(message.bare_from(None), None);
 }
 
 fn base64_of(content: &Content) -> Vec<u8> {

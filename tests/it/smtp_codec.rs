@@ -143,10 +143,7 @@ fn nothing_else_ends_a_message() {
 /// s-nail ends the lines of CRLF files so. A message that ends in such a line still does not end at its dot.
 #[test]
 fn a_cr_too_many_before_a_line_end_is_left_out() {
-    for (input, content) in [
-        (&b"hi\r\r\n.\r\n"[..], &b"hi\r\n"[..]),
-        (b"\r\r\r\n..\r\r\n.\r\n", b"\r\n.\r\n"),
-    ] {
+    for (input, content) in [(&b"hi\r\r\n.\r\n"[..], &b"hi\r\n"[..]), (b"\r\r\r\n..\r\r\n.\r\n", b"\r\n.\r\n")] {
         assert_eq!(whole(input), Some((Ok(Bytes::copy_from_slice(content)), Vec::new())));
     }
 }
