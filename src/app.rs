@@ -21,6 +21,7 @@ use crate::address::Alphabet;
 use crate::config::listen::{Listen, Place};
 use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
+use crate::outcome::Cause;
 use crate::plan::Policies;
 use crate::provider::{self, Payload, Request};
 use crate::recent::Recent;
@@ -28,6 +29,7 @@ use crate::relay::Relay;
 use crate::relay::account::Account;
 use crate::relay::http::{HttpTransport, Transport, TransportError};
 use crate::relay::journal::Journal;
+use crate::route::Routes;
 use crate::sandbox::{self, Sandbox};
 use crate::sender::SenderPolicy;
 use crate::smtp::inherited::Inherited;
@@ -91,8 +93,8 @@ struct Running {
     server: Arc<Server<Relay>>,
     smtp: Vec<Listen>,
     web: SocketAddr,
-    account: String,
-    api: String,
+    /// Their names and send calls.
+    accounts: Vec<(String, String)>,
     web_shutdown: CancellationToken,
     drain: Duration,
     signals: Signals,
@@ -146,9 +148,9 @@ impl Running {
         let web_shutdown = CancellationToken::new();
         let web_address = local_address(&web)?;
         tokio::spawn(web::serve(web, router, web_shutdown.clone()));
-        let (account, settings) = config.providers.iter().next().ok_or("no account is configured")?;
-        let (account, api) = (account.clone(), provider::send_url(settings));
-        Ok(Self { server, smtp, web: web_address, account, api, web_shutdown, drain: config.delivery.drain, signals })
+        let accounts = config.providers.iter().map(|(name, account)| (name.clone(), provider::send_url(account)));
+        let accounts = accounts.collect();
+        Ok(Self { server, smtp, web: web_address, accounts, web_shutdown, drain: config.delivery.drain, signals })
     }
 
     /// Where everything is, for the log: with port 0 nobody knows before.
@@ -158,7 +160,10 @@ impl Running {
                 Place::Tcp(address) => address.to_string(),
                 Place::Unix { path, .. } => path.display().to_string(),
             };
-            info!(smtp, %listen, web = %self.web, account = self.account, api = self.api, "listening");
+            info!(smtp, %listen, web = %self.web, "listening");
+        }
+        for (account, api) in &self.accounts {
+            info!(account, api, "sends through");
         }
     }
 
@@ -211,15 +216,18 @@ impl Signals {
 }
 
 fn build_relay(config: &Config, refused_keys: &Arc<Recent>, metrics: &Arc<Metrics>) -> Result<Relay, String> {
-    let (name, settings) = config.providers.iter().next().ok_or("no account is configured")?;
-    let transport: Arc<dyn Transport> = Arc::new(build_transport(settings)?);
-    let account = Account::new(name, settings, &config.delivery, transport, Arc::clone(metrics));
+    let account = |(name, settings): (&String, &Settings)| {
+        let transport: Arc<dyn Transport> = Arc::new(build_transport(settings)?);
+        Ok(Arc::new(Account::new(name, settings, &config.delivery, transport, Arc::clone(metrics))))
+    };
+    let accounts = config.providers.iter().map(account).collect::<Result<Vec<_>, String>>()?;
     let sender = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite)?
         .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(config.log.addresses);
     Ok(Relay::new(
-        Arc::new(account),
+        accounts,
+        Routes(config.routes.clone()),
         policies,
         &config.delivery,
         journal,
@@ -258,10 +266,12 @@ fn build_transport(settings: &Settings) -> Result<HttpTransport, String> {
 /// What `/readyz` tells.
 fn states(relay: Arc<Relay>) -> web::Accounts {
     Arc::new(move || {
-        let trouble = relay.trouble();
-        let reason =
-            trouble.as_ref().map_or_else(|| "ok".to_owned(), |c| format!("{}: {}", c.kind.row().says, c.detail));
-        vec![AccountState { name: relay.account().to_owned(), ready: trouble.is_none(), reason }]
+        let state = |(name, trouble): (&str, Option<Cause>)| {
+            let says = |cause: &Cause| format!("{}: {}", cause.kind.row().says, cause.detail);
+            let reason = trouble.as_ref().map_or_else(|| "ok".to_owned(), says);
+            AccountState { name: name.to_owned(), ready: trouble.is_none(), reason }
+        };
+        relay.troubles().map(state).collect()
     })
 }
 

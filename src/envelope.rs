@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -54,19 +55,28 @@ impl Login {
     }
 }
 
+/// Where a mail comes in, and by which key it goes out.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// The client's address; `None` on a Unix socket.
+    pub client: Option<IpAddr>,
+    /// The listener's URL without its options.
+    pub listener: Arc<str>,
+    /// The key that the client logged in with, if its mail is sent with that.
+    pub api_key: Option<Secret>,
+}
+
 /// One MAIL..end-of-data, complete and ready to be relayed.
 #[derive(Debug, Clone)]
 pub struct Transaction {
     /// Its name.
     pub id: TransactionId,
-    /// The client's address; `None` on a Unix socket.
-    pub client: Option<IpAddr>,
+    /// Where it came in.
+    pub origin: Origin,
     /// Who sends to whom.
     pub envelope: Envelope,
     /// The message as it stood between DATA and the dot, unstuffed. Shared, never copied.
     pub data: Bytes,
-    /// The key that the client logged in with, if its mail is sent with that.
-    pub api_key: Option<Secret>,
     /// Whether the client hears of each recipient separately (LMTP), and so tries again only those that were deferred.
     pub each: bool,
 }

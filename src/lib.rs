@@ -12,7 +12,7 @@
 //!
 //! Rooms, high to low; each imports only from below (`tests/it/house.rs` checks it):
 //! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan` · `provider` · `config` · `controls`, `sender`,
-//! `access` · `outcome` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`, `secret`, `password`, `recent`, `files`, `metrics`.
+//! `access`, `route` · `outcome` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`, `secret`, `password`, `recent`, `files`, `metrics`.
 
 pub mod access;
 pub mod address;
@@ -33,6 +33,7 @@ pub mod provider;
 pub mod recent;
 pub mod relay;
 pub mod reply;
+pub mod route;
 pub mod sandbox;
 pub mod secret;
 pub mod sender;

@@ -1,5 +1,6 @@
 //! What became of a recipient, and the one table that turns it into an SMTP reply.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -77,7 +78,9 @@ impl Cause {
 pub enum Retry {
     /// The API did not take the mail for sure: again, while deadline and attempts last.
     Within,
-    /// Pointless, or the mail may have been taken: the client decides.
+    /// The same, but it would be no other the next time; another account may be tried.
+    Elsewhere,
+    /// The mail is at fault, or may have been taken: the client decides.
     Never,
 }
 
@@ -135,14 +138,14 @@ table! {
     Gateway       "gateway"       Never  451 4 2 Warn,  "502, 504: what is behind it may have processed it" => "The mail API's gateway failed; try again later";
     Unreachable   "unreachable"   Within 451 4 1 Warn,  "connection refused, unreachable, connect timeout" => "The mail API cannot be reached; try again later";
     Dns           "dns"           Within 451 4 3 Warn,  "the API's host name does not resolve" => "The mail API's host name does not resolve; try again later";
-    Tls           "tls"           Never  451 7 5 Error, "TLS handshake or certificate failure" => "No secure connection to the mail API; try again later";
+    Tls           "tls"           Elsewhere  451 7 5 Error, "TLS handshake or certificate failure" => "No secure connection to the mail API; try again later";
     Interrupted   "interrupted"   Within 451 4 2 Warn,  "connection lost before the request was sent whole" => "The connection to the mail API broke; try again later";
     Unsent        "unsent"        Within 451 3 0 Info,  "the request was refused because of another recipient in it" => "Not sent; try again";
     Ambiguous     "ambiguous"     Never  451 4 2 Error, "request sent whole, no answer: it may have been taken" => "No answer from the mail API, outcome unknown";
-    Credentials   "credentials"   Never  451 3 5 Error, "401, 403: the API key is wrong or lacks a right" => "The relay's API key was refused; the operator has to act";
+    Credentials   "credentials"   Elsewhere  451 3 5 Error, "401, 403: the API key is wrong or lacks a right" => "The relay's API key was refused; the operator has to act";
     BadLogin      "bad-login"     Never  554 7 8 Info,  "401, 403 for the key that the client logged in with (smtp.auth.passthrough)" => "The mail API refuses the key that you logged in with";
-    Quota         "quota"         Never  451 3 2 Error, "402, quota or credits used up, account suspended" => "The mail account's quota is used up or it is suspended; try again later";
-    Misconfigured "misconfigured" Never  451 3 5 Error, "404, 405, 406, 410, 415, 3xx, or 2xx that is not the API's" => "The relay's API address is wrong; the operator has to act";
+    Quota         "quota"         Elsewhere  451 3 2 Error, "402, quota or credits used up, account suspended" => "The mail account's quota is used up or it is suspended; try again later";
+    Misconfigured "misconfigured" Elsewhere  451 3 5 Error, "404, 405, 406, 410, 415, 3xx, or 2xx that is not the API's" => "The relay's API address is wrong; the operator has to act";
     Pending       "pending"       Never  451 3 0 Info,  "the same mail of the same client is under way, and has no outcome yet" => "The same mail is under way; try again later";
     Unexpected    "unexpected"    Never  451 3 0 Error, "an answer nobody knows, or a fault of the relay" => "Unexpected answer; try again later";
     BadSender     "bad-sender"    Never  550 7 1 Info,  "the sender's address or domain is not allowed or not verified" => "The sender is refused";
@@ -153,7 +156,7 @@ table! {
     Unsupported   "unsupported"   Never  554 6 3 Info,  "the API has no field for a part of the message (policy refuse)" => "The mail API cannot carry this message";
     NotAscii      "not-ascii"     Never  550 6 7 Info,  "an address is outside ASCII, and the API is not known to take it" => "The mail API takes ASCII addresses only";
     Refused       "refused"       Never  554 0 0 Info,  "any other 4xx" => "The mail API refused the message";
-    Overloaded    "overloaded"    Never  452 3 1 Warn,  "the relay's own limits are reached" => "The relay is at its limit; try again later";
+    Overloaded    "overloaded"    Elsewhere  452 3 1 Warn,  "the relay's own limits are reached" => "The relay is at its limit; try again later";
 }
 
 impl Kind {
@@ -169,25 +172,27 @@ impl Kind {
 pub struct Verdict {
     /// The recipient.
     pub recipient: Address,
+    /// The account that served it; empty where none did.
+    pub account: Arc<str>,
     /// What became of it.
     pub outcome: Outcome,
 }
 
 /// Many verdicts, one reply (RFC 5321 §3.3: there is one reply after the dot): any deferred gives 4yz; else any accepted
-/// gives 250; else the first rejection speaks. The order of the verdicts matters for the wording only. `account` names
-/// who answered, `id` the transaction. `strict`: a rejection outweighs acceptance (`partial_failure = "reject"`).
-pub fn settle(verdicts: &[Verdict], account: &str, id: TransactionId, strict: bool) -> Reply {
+/// gives 250; else the first rejection speaks. The order of the verdicts matters for the wording only. `id` names the
+/// transaction. `strict`: a rejection outweighs acceptance (`partial_failure = "reject"`).
+pub fn settle(verdicts: &[Verdict], id: TransactionId, strict: bool) -> Reply {
     let accepted = verdicts.iter().filter(|v| matches!(v.outcome, Outcome::Accepted { .. })).count();
     let first = |pick: fn(&Outcome) -> bool| verdicts.iter().find(|v| pick(&v.outcome));
     if let Some(deferred) = first(|o| matches!(o, Outcome::Deferred(_))) {
-        return refusal(deferred, verdicts.len(), account, id);
+        return refusal(deferred, verdicts.len(), id);
     }
     let rejected = first(|o| matches!(o, Outcome::Rejected(_)));
     if accepted > 0 && !(strict && rejected.is_some()) {
         return acceptance(verdicts, accepted, id);
     }
     match rejected {
-        Some(rejected) => refusal(rejected, verdicts.len(), account, id),
+        Some(rejected) => refusal(rejected, verdicts.len(), id),
         None => fault("no recipient was left to settle", id),
     }
 }
@@ -199,10 +204,11 @@ pub fn fault(what: &str, id: TransactionId) -> Reply {
 }
 
 /// The reply to MAIL while a cause that outlasts the transaction is known (hold-off, open breaker): the client is told
-/// before it uploads the body.
+/// before it uploads the body. `account` is empty where none is to blame.
 pub fn early_refusal(cause: &Cause, account: &str) -> Reply {
     let row = cause.kind.row();
-    Reply::new(row.code, row.enhanced, format!("{}: {} ({account})", row.says, cause.detail))
+    let account = if account.is_empty() { String::new() } else { format!(" ({account})") };
+    Reply::new(row.code, row.enhanced, format!("{}: {}{account}", row.says, cause.detail))
 }
 
 fn acceptance(verdicts: &[Verdict], accepted: usize, id: TransactionId) -> Reply {
@@ -235,7 +241,7 @@ fn acceptance(verdicts: &[Verdict], accepted: usize, id: TransactionId) -> Reply
 
 /// `<words of the table>: <detail> (<account> <HTTP status>) id=<transaction>`. The text makes sense without its code:
 /// some clients show only one of the two.
-fn refusal(verdict: &Verdict, of: usize, account: &str, id: TransactionId) -> Reply {
+fn refusal(verdict: &Verdict, of: usize, id: TransactionId) -> Reply {
     let Some(cause) = verdict.outcome.cause() else { return fault("refusal without a cause", id) };
     let row = cause.kind.row();
     let mut text = String::from(row.says);
@@ -248,9 +254,10 @@ fn refusal(verdict: &Verdict, of: usize, account: &str, id: TransactionId) -> Re
     if let Some(pause) = cause.retry_after {
         text.push_str(&format!("; not before {} s", pause.as_secs()));
     }
-    match cause.status {
-        Some(status) => text.push_str(&format!(" ({account} {status})")),
-        None => text.push_str(&format!(" ({account})")),
+    match (&*verdict.account, cause.status) {
+        ("", _) => {}
+        (account, Some(status)) => text.push_str(&format!(" ({account} {status})")),
+        (account, None) => text.push_str(&format!(" ({account})")),
     }
     text.push_str(&format!(" id={id}"));
     Reply::new(row.code, row.enhanced, text)

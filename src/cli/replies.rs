@@ -24,19 +24,20 @@ impl Replies {
 fn retry_word(retry: Retry) -> &'static str {
     match retry {
         Retry::Within => "yes",
+        Retry::Elsewhere => "by another account",
         Retry::Never => "no",
     }
 }
 
 fn plain() -> String {
-    let mut out = format!("{:<14} {:<10} {:<6} {}\n", "OUTCOME", "REPLY", "RETRY", "WHEN");
-    out.push_str(&format!("{:<14} {:<10} {:<6} {}\n", "accepted", "250 2.0.0", "-", "the API took the mail"));
+    let mut out = format!("{:<14} {:<10} {:<18} {}\n", "OUTCOME", "REPLY", "RETRY", "WHEN");
+    out.push_str(&format!("{:<14} {:<10} {:<18} {}\n", "accepted", "250 2.0.0", "-", "the API took the mail"));
     for row in TABLE {
         let reply = format!("{} {}", row.code, row.enhanced);
-        out.push_str(&format!("{:<14} {reply:<10} {:<6} {}\n", row.name, retry_word(row.retry), row.when));
+        out.push_str(&format!("{:<14} {reply:<10} {:<18} {}\n", row.name, retry_word(row.retry), row.when));
     }
     out.push_str(
-        "\nRETRY: whether sidepost itself repeats the request before it answers. 4yz: the client should try again\n",
+        "\nRETRY: whether sidepost itself repeats the request before it answers; where a route names several accounts, the\nnext one is tried after \"yes\" and \"by another account\". 4yz: the client should try again\n",
     );
     out.push_str("later; 5yz: it should not. Several recipients: any 4yz wins, else any 250, else the first 5yz.\n");
     out

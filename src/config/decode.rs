@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use super::layers::{DEFAULTS, Problem};
 use super::{Config, ProviderKind};
 use crate::controls::Policy;
+use crate::route::Route;
 
 /// The defaults as a tree.
 pub fn defaults() -> Json {
@@ -16,12 +17,11 @@ pub fn defaults() -> Json {
 /// Where the default for a key is whose path holds a name of the operator's. Accounts have their defaults in one place for
 /// all; the lists of principals look like the one for everybody.
 pub(super) fn default_path(path: &str) -> String {
-    let of_principal = path.strip_prefix("smtp.senders.principals.").map(|rest| rest.rsplit_once('.'));
-    match (of_principal, path.strip_prefix("providers.").and_then(|rest| rest.split_once('.'))) {
-        (Some(Some((_, item))), _) if item.bytes().all(|b| b.is_ascii_digit()) => format!("smtp.senders.allow.{item}"),
-        (Some(_), _) => "smtp.senders.allow".to_owned(),
-        (None, Some((_, key))) => format!("provider_defaults.{key}"),
-        (None, None) => path.to_owned(),
+    let of_account = path.strip_prefix("providers.").and_then(|rest| rest.split_once('.'));
+    match (of_account, path.strip_prefix("smtp.senders.principals.")) {
+        (Some((_, key)), _) => format!("provider_defaults.{key}"),
+        (_, Some(_)) => "smtp.senders.allow".to_owned(),
+        _ => path.to_owned(),
     }
 }
 
@@ -83,9 +83,9 @@ pub(super) fn decode(tree: &mut Json, problems: &mut Vec<Problem>) -> Option<Con
             }
             Err(error) => {
                 let path = track.path().to_string().replace('[', ".").replace(']', "");
-                let default = default_at(&defaults, &path);
+                let default = default_at(&defaults, tree, &path);
                 problems.push(Problem::new(&path, explain(&path, &error, default.as_ref())));
-                stand_in(tree, &defaults, &path, default)?;
+                stand_in(tree, &path, default)?;
             }
         }
     }
@@ -94,24 +94,26 @@ pub(super) fn decode(tree: &mut Json, problems: &mut Vec<Problem>) -> Option<Con
     decoded
 }
 
-/// Puts the default in place of a wrong value. An item of a list that is empty by default takes the list with it.
-fn stand_in(tree: &mut Json, defaults: &Json, path: &str, default: Option<Json>) -> Option<()> {
-    let list = || lookup(defaults, &default_path(parent(path))).filter(|list| list.is_array()).cloned();
+/// Puts the default in place of a wrong value. An item of a list that has no default takes the list with it.
+fn stand_in(tree: &mut Json, path: &str, default: Option<Json>) -> Option<()> {
     let (path, default) = match default {
         Some(default) => (path, default),
-        None => (parent(path), list()?),
+        None if lookup(tree, parent(path))?.is_array() => (parent(path), Json::Array(Vec::new())),
+        None => return None,
     };
     *lookup_mut(tree, path)? = default;
     Some(())
 }
 
 /// What stands in for a wrong value at `path`: its default; for an item of a list, the first of the default list.
-fn default_at(defaults: &Json, path: &str) -> Option<Json> {
-    let list = || lookup(defaults, parent(path)).and_then(Json::as_array).and_then(|items| items.first());
+fn default_at(defaults: &Json, tree: &Json, path: &str) -> Option<Json> {
+    if lookup(tree, parent(path)).is_some_and(Json::is_array) {
+        return lookup(defaults, &default_path(parent(path)))?.as_array()?.first().cloned();
+    }
     match path.rsplit('.').next() {
         Some("kind") => Some(ProviderKind::ScaiSend.name().into()),
         Some("api_key") => Some("unread".into()),
-        _ => lookup(defaults, &default_path(path)).or_else(list).cloned(),
+        _ => lookup(defaults, &default_path(path)).cloned(),
     }
 }
 
@@ -139,7 +141,10 @@ fn unknown_key(path: &str, defaults: &Json) -> Problem {
     let mut found = Vec::new();
     leaves(defaults, "", &mut found);
     let account = ["kind", "api_key", "api_key_file"].map(|key| format!("provider_defaults.{key}"));
-    let mut known: BTreeSet<String> = found.into_iter().map(|(key, _)| key).chain(account).collect();
+    // What a route may have is nowhere in the defaults: there is none.
+    let at = path.rsplit_once('.').filter(|_| path.starts_with("routes.")).map(|(route, _)| route);
+    let route = at.into_iter().flat_map(|at| Route::KEYS.map(|key| format!("{at}.{key}")));
+    let mut known: BTreeSet<String> = found.into_iter().map(|(key, _)| key).chain(account).chain(route).collect();
     known.extend(known.clone().iter().map(|key| parent(key).to_owned()));
     let near = |key: &str| strsim::jaro_winkler(key, &wanted);
     let best = known.iter().max_by(|a, b| near(a).total_cmp(&near(b)));

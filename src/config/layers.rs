@@ -10,7 +10,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Source};
 use serde_json::Value as Json;
 
-use super::decode::{accounts, decode, default_path, defaults, inherit_provider_defaults, leaves, lookup, parent};
+use super::decode::{accounts, decode, default_path, defaults, inherit_provider_defaults, leaves, lookup};
 use super::{Config, ProviderKind, rules};
 use crate::password;
 
@@ -333,7 +333,10 @@ fn effective(tree: &Json, figment: &Figment) -> Vec<(String, String, String)> {
 fn origin(figment: &Figment, path: &str) -> Option<String> {
     let file_form = format!("{path}_file");
     let inherited = default_path(path);
-    let metadata = [path, &file_form, &inherited, parent(path)].into_iter().find_map(|p| figment.find_metadata(p))?;
+    // The nearest of what surrounds it: a list of sections is known as a whole only.
+    let around = std::iter::successors(Some(path), |path| path.rsplit_once('.').map(|(around, _)| around));
+    let places = [path, &file_form, &inherited].into_iter().chain(around);
+    let metadata = places.into_iter().find_map(|place| figment.find_metadata(place))?;
     match &metadata.source {
         Some(Source::File(file)) => Some(file.display().to_string()),
         _ if metadata.name.starts_with("environment") || metadata.name.starts_with("--set") => {

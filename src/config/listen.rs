@@ -133,6 +133,14 @@ fn unix_place(text: &str, path: &str) -> Result<Place, String> {
     Ok(Place::Unix { path: path.into(), mode: MODE, owner: None })
 }
 
+impl Listen {
+    /// The URL without its options, as routes name a listener.
+    pub fn name(&self) -> String {
+        let url = self.to_string();
+        url.split_once('?').map_or_else(|| url.clone(), |(name, _)| name.to_owned())
+    }
+}
+
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use crate::access::{Lists, Senders};
 use crate::controls::Policy;
 use crate::pattern::Pattern;
+use crate::route::Route;
 use crate::secret::Secret;
 use crate::sender::Rewrite;
 use listen::Listen;
@@ -24,6 +25,8 @@ use values::{Network, Rate, RateOrNone, Size, duration, pause};
 /// Everything. Only `app` and `cli` see it whole; a room gets its own section.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
+    /// Which accounts serve which mails; empty: the only account serves all.
+    pub routes: Vec<Route>,
     /// The SMTP listeners.
     pub smtp: Smtp,
     /// The accounts, by the operator's name for them.

@@ -244,17 +244,48 @@ fn account_rules(config: &Config) -> Vec<Problem> {
             "no account; set NEXUSPROMAIL_API_KEY or SCAISEND_API_KEY, or write [providers.main] with kind and api_key_file; `sidepost sandbox` needs none",
         )),
         1 => {}
-        _ => {
+        _ if config.routes.is_empty() => {
             let names: Vec<&str> = config.providers.keys().map(String::as_str).collect();
             problems.push(Problem::new(
                 "providers",
-                format!("{} are configured, and this version uses exactly one; remove the others (or unset their variables)", names.join(" and ")),
+                format!(
+                    "{} are configured, and no route says which one sends what; write [[routes]] with use = [\"{}\"], or remove the others (or unset their variables)",
+                    names.join(" and "),
+                    names.join("\", \"")
+                ),
             ));
         }
+        _ => {}
     }
+    problems.extend(route_rules(config));
     for (name, account) in &config.providers {
         problems.extend(rules_of_account(name, account));
         problems.extend(rules_of_key(name, account.api_key.as_ref(), config.smtp.auth.passthrough));
+    }
+    problems
+}
+
+/// Each route names accounts and listeners that there are, and each account has a route.
+fn route_rules(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let listeners: Vec<String> = config.smtp.listen.iter().map(Listen::name).collect();
+    for (n, route) in config.routes.iter().enumerate() {
+        let mut wrong = |key: &str, message: String| problems.push(Problem::new(format!("routes.{n}.{key}"), message));
+        if route.accounts.is_empty() {
+            wrong("use", "names no account".to_owned());
+        }
+        for name in route.accounts.iter().filter(|name| !config.providers.contains_key(*name)) {
+            let known: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+            wrong("use", format!("there is no account {name:?}; there are {}", known.join(", ")));
+        }
+        for listener in route.listener.iter().filter(|listener| !listeners.contains(listener)) {
+            wrong("listener", format!("{listener:?} is not in smtp.listen; there are {}", listeners.join(", ")));
+        }
+    }
+    let unused = |name: &&String| !config.routes.iter().any(|route| route.accounts.contains(name));
+    for name in config.providers.keys().filter(|_| !config.routes.is_empty()).filter(unused) {
+        problems
+            .push(Problem::new(format!("providers.{name}"), "no route uses this account; add it to one, or remove it"));
     }
     problems
 }

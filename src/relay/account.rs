@@ -25,7 +25,7 @@ use crate::provider::{self, Batch, Limits, Provider, Request};
 
 /// One account.
 pub struct Account {
-    name: String,
+    name: Arc<str>,
     provider: Box<dyn Provider>,
     limits: Limits,
     fanout: Fanout,
@@ -67,6 +67,18 @@ pub struct Delivered {
     pub controls: Controls,
 }
 
+impl Delivered {
+    /// Adds what became of other recipients of the same transaction.
+    pub fn absorb(&mut self, other: Self) {
+        self.verdicts.extend(other.verdicts);
+        self.attempts += other.attempts;
+        self.status = other.status.or(self.status);
+        if other.controls != Controls::default() {
+            self.controls = other.controls;
+        }
+    }
+}
+
 /// One try at a batch.
 enum Attempt {
     /// The request went out; an outcome for each recipient.
@@ -87,7 +99,7 @@ impl Account {
         let provider = provider::build(settings);
         metrics.accounts_ready.get_or_create(&AccountLabel { account: name.to_owned() }).set(1);
         Self {
-            name: name.to_owned(),
+            name: name.into(),
             limits: provider.limits(),
             provider,
             fanout: settings.fanout,
@@ -109,6 +121,11 @@ impl Account {
     /// The operator's name for it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Longest wait for one answer.
+    pub fn attempt_timeout(&self) -> Duration {
+        self.retry.attempt_timeout
     }
 
     /// What a call can carry.
@@ -159,7 +176,7 @@ impl Account {
                     outcomes
                 }
                 Attempt::Blocked(cause) => {
-                    delivered.verdicts.extend(verdicts(&batch, vec![Outcome::from_cause(cause); batch.len()]));
+                    delivered.verdicts.extend(self.verdicts(&batch, vec![Outcome::from_cause(cause); batch.len()]));
                     return delivered;
                 }
             };
@@ -167,11 +184,11 @@ impl Account {
             let cause = outcomes.iter().filter(|o| is_open(o)).find_map(Outcome::cause);
             let wait = cause.and_then(|cause| self.retry.next(attempts, cause, left, fastrand::f64()));
             let Some(wait) = wait.filter(|_| outcomes.iter().any(is_unsent) || self.afford_retry()) else {
-                delivered.verdicts.extend(verdicts(&batch, outcomes));
+                delivered.verdicts.extend(self.verdicts(&batch, outcomes));
                 return delivered;
             };
             let (open, done): (Vec<Verdict>, Vec<Verdict>) =
-                verdicts(&batch, outcomes).partition(|v| is_open(&v.outcome));
+                self.verdicts(&batch, outcomes).partition(|v| is_open(&v.outcome));
             delivered.verdicts.extend(done);
             let open: HashSet<Address> = open.into_iter().map(|v| v.recipient).collect();
             batch.retain(|recipient| open.contains(recipient));
@@ -185,6 +202,16 @@ impl Account {
         let affords = self.budget().spend();
         self.metrics.retries_refused.inc_by(u64::from(!affords));
         affords
+    }
+
+    fn verdicts(&self, batch: &Batch, outcomes: Vec<Outcome>) -> impl Iterator<Item = Verdict> {
+        let account = Arc::clone(&self.name);
+        let outcomes = batch.recipients().cloned().zip(outcomes).collect::<Vec<_>>();
+        outcomes.into_iter().map(move |(recipient, outcome)| Verdict {
+            recipient,
+            account: Arc::clone(&account),
+            outcome,
+        })
     }
 
     /// No attempt is begun later than this: one that the deadline cuts short ends as an unknown outcome.
@@ -201,7 +228,7 @@ impl Account {
             return Attempt::Blocked(Cause::new(Kind::Overloaded, "too many requests are under way (max_in_flight)"));
         };
         let request = match self.provider.request(mail.message, mail.controls, batch) {
-            Ok(request) => Request { api_key: mail.transaction.api_key.clone(), ..request },
+            Ok(request) => Request { api_key: mail.transaction.origin.api_key.clone(), ..request },
             Err(cause) => return Attempt::Blocked(cause),
         };
         if let Err(cause) = self.pass_breaker(start_by, Breaker::enter).await {
@@ -225,7 +252,7 @@ impl Account {
                 (None, vec![Outcome::from_cause(Cause::new(Kind::Ambiguous, detail)); batch.len()])
             }
         };
-        let label = RequestLabel { account: self.name.clone(), status: status.unwrap_or(0) };
+        let label = RequestLabel { account: self.name.to_string(), status: status.unwrap_or(0) };
         self.metrics.requests.get_or_create(&label).inc();
         let cause = outcomes.iter().find_map(Outcome::cause);
         // What the API has against a client's own key is that client's affair: nobody else is paused for it.
@@ -241,7 +268,7 @@ impl Account {
     fn weigh_ambiguous(&self, outcome: Outcome) -> Outcome {
         match outcome.cause() {
             Some(cause) if cause.kind == Kind::Ambiguous && self.ambiguous == Ambiguous::Accept => {
-                warn!(account = self.name, cause = cause.detail, "unknown outcome counted as accepted");
+                warn!(account = %self.name, cause = cause.detail, "unknown outcome counted as accepted");
                 Outcome::Accepted { id: None }
             }
             _ => outcome,
@@ -289,7 +316,7 @@ impl Account {
         };
         if let Some(part) = part {
             info!(
-                account = self.name,
+                account = %self.name,
                 percent = (part * 100.0).round(),
                 "the rate is now a part of the configured one"
             );
@@ -306,7 +333,7 @@ impl Account {
             (Change::Opened, Some(cause)) => {
                 self.show_ready(0);
                 error!(
-                    account = self.name,
+                    account = %self.name,
                     cause = cause.kind.row().name,
                     status = cause.status,
                     detail = cause.detail,
@@ -316,14 +343,14 @@ impl Account {
             }
             (Change::Closed, _) => {
                 self.show_ready(1);
-                info!(account = self.name, "account takes mail again");
+                info!(account = %self.name, "account takes mail again");
             }
             _ => {}
         }
     }
 
     fn show_ready(&self, ready: i64) {
-        self.metrics.accounts_ready.get_or_create(&AccountLabel { account: self.name.clone() }).set(ready);
+        self.metrics.accounts_ready.get_or_create(&AccountLabel { account: self.name.to_string() }).set(ready);
     }
 
     fn budget(&self) -> MutexGuard<'_, RetryBudget> {
@@ -356,10 +383,6 @@ fn of_own_key(outcome: Outcome) -> Outcome {
 
 fn is_unsent(outcome: &Outcome) -> bool {
     outcome.cause().is_some_and(|cause| cause.kind == Kind::Unsent)
-}
-
-fn verdicts(batch: &Batch, outcomes: Vec<Outcome>) -> impl Iterator<Item = Verdict> {
-    batch.recipients().cloned().zip(outcomes).map(|(recipient, outcome)| Verdict { recipient, outcome })
 }
 
 /// The longest time that one transaction can take on this account, for `check`: every attempt at its slowest, and every

@@ -23,8 +23,6 @@ pub struct Journal {
 pub struct Entry<'a> {
     /// The transaction.
     pub transaction: &'a Transaction,
-    /// The account that served it.
-    pub account: &'a str,
     /// What became of each recipient.
     pub verdicts: &'a [Verdict],
     /// Requests made.
@@ -50,7 +48,7 @@ impl Journal {
         let transaction = entry.transaction;
         let sender = transaction.envelope.reverse_path.as_ref().map_or_else(|| "<>".to_owned(), |a| self.show(a));
         let outcomes: Vec<String> = entry.verdicts.iter().map(|v| self.describe(v)).collect();
-        let client = transaction.client.map(|ip| ip.to_string()).unwrap_or_default();
+        let client = transaction.origin.client.map(|ip| ip.to_string()).unwrap_or_default();
         let reply = self.hide_addresses(&entry.reply.to_string());
         let (obeyed, ignored) = describe_controls(entry.controls);
         macro_rules! event {
@@ -61,7 +59,7 @@ impl Journal {
                     principal = transaction.envelope.principal,
                     sender,
                     recipients = outcomes.join(", "),
-                    account = entry.account,
+                    account = accounts(entry.verdicts),
                     status = entry.status,
                     attempts = entry.attempts,
                     controls = obeyed,
@@ -84,6 +82,12 @@ impl Journal {
     pub fn losses(&self, transaction: &Transaction, losses: &[Loss]) {
         let what: Vec<&str> = losses.iter().map(|loss| loss.what.as_str()).collect();
         warn!(id = %transaction.id, losses = self.hide_addresses(&what.join(", ")), "sent without what the API cannot carry");
+    }
+
+    /// That another account is tried for these recipients.
+    pub fn moves_on(&self, transaction: &Transaction, account: &str, verdicts: &[Verdict]) {
+        let why = verdicts.first().map(|verdict| self.describe(verdict)).unwrap_or_default();
+        warn!(id = %transaction.id, account, recipients = verdicts.len(), why, "the next account of the route is tried");
     }
 
     fn describe(self, verdict: &Verdict) -> String {
@@ -127,6 +131,15 @@ fn describe_controls(controls: &Controls) -> (Option<String>, Option<String>) {
     let obeyed = controls.obeyed().map(|control| control.name().to_owned()).collect();
     let ignored = controls.ignored.iter().map(|one| format!("{} {}", one.header, one.why)).collect();
     (some(obeyed, ", "), some(ignored, "; "))
+}
+
+/// The accounts that served it, each once.
+fn accounts(verdicts: &[Verdict]) -> String {
+    let mut names: Vec<&str> =
+        verdicts.iter().map(|verdict| &*verdict.account).filter(|name| !name.is_empty()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
 }
 
 fn loudest(verdicts: &[Verdict]) -> Loudness {

@@ -181,7 +181,7 @@ impl Shares {
         };
         wait(envelope.principal.clone(), &self.principals).await.map_err(|TooLate| "of this login")?;
         wait(domain, &self.sender_domains).await.map_err(|TooLate| "of this sender's domain")?;
-        match (&self.clients, transaction.client) {
+        match (&self.clients, transaction.origin.client) {
             (Some(limiter), Some(client)) => {
                 limiter.acquire(&client, deadline).await.map_err(|TooLate| "of this client")
             }

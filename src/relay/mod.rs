@@ -1,39 +1,38 @@
-//! From a finished transaction to its reply: parse, plan, send the batches, settle.
+//! From a finished transaction to its reply: remember, dispatch, settle.
 
 pub mod account;
 pub mod breaker;
+mod dispatch;
 pub mod http;
 pub mod journal;
 pub mod ledger;
 pub mod limiter;
 pub mod retry;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use crate::address::Address;
 use crate::config::{Delivery, PartialFailure};
-use crate::envelope::{Envelope, Transaction};
-use crate::message::Message;
+use crate::envelope::{Envelope, Origin, Transaction};
 use crate::metrics::{ClassLabel, Metrics, OutcomeLabel};
 use crate::outcome::{Cause, Kind, Outcome, Verdict, early_refusal, settle};
-use crate::plan::{Plan, Policies, prepare};
+use crate::plan::Policies;
 use crate::recent::Recent;
 use crate::reply::Reply;
+use crate::route::{Facts, Routes};
 use crate::secret::Secret;
-use account::{Account, Delivered, Mail};
+use account::{Account, Delivered};
 use journal::{Entry, Journal};
 use ledger::{Ledger, Mark, Receipt};
 
-/// Requests of one transaction that are under way at a time.
-const FAN_OUT: usize = 16;
-
-/// The relay: one account and the policies around it.
+/// The relay: the accounts, the routes to them, and the policies around them.
 pub struct Relay {
-    account: Arc<Account>,
+    accounts: BTreeMap<String, Arc<Account>>,
+    routes: Routes,
     policies: Policies,
     deadline: Duration,
     partial_failure: PartialFailure,
@@ -55,10 +54,11 @@ pub struct Settled {
 }
 
 impl Relay {
-    /// A relay that sends everything through one account. In `refused_keys` it puts what keys of clients' own the API
-    /// refused.
+    /// A relay over these accounts; without routes there is one. In `refused_keys` it puts what keys of clients' own the
+    /// API refused.
     pub fn new(
-        account: Arc<Account>,
+        accounts: Vec<Arc<Account>>,
+        routes: Routes,
         policies: Policies,
         delivery: &Delivery,
         journal: Journal,
@@ -66,43 +66,55 @@ impl Relay {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
+        let accounts = accounts.into_iter().map(|account| (account.name().to_owned(), account)).collect();
         let ledger = Arc::default();
-        Self { account, policies, deadline, partial_failure, journal, ledger, refused_keys, metrics }
+        Self { accounts, routes, policies, deadline, partial_failure, journal, ledger, refused_keys, metrics }
     }
 
-    /// Asked at MAIL: the refusal, if no mail can be taken now (breaker open, hold-off past the deadline), so that the
-    /// client need not upload the body. Or the client's own `api_key` was refused lately.
+    /// Asked at MAIL: the refusal, if no account that may serve this sender can take mail now (breaker open, hold-off past
+    /// the deadline), so that the client need not upload the body. Or the client's own key was refused lately.
     ///
     /// # Errors
     /// The reply to MAIL.
-    pub fn admit(&self, api_key: Option<&Secret>) -> Result<(), Reply> {
+    pub fn admit(&self, origin: &Origin, envelope: &Envelope) -> Result<(), Reply> {
         let now = Instant::now();
-        let refused = |key: &&Secret| self.refused_keys.holds(&self.refused_keys.digest(&[key.expose()]), now);
-        let admitted = match api_key.filter(refused) {
-            Some(_) => Err(Cause::new(Kind::BadLogin, "it was tried")),
-            None => self.account.admit(now + self.deadline),
-        };
-        admitted.map_err(|cause| early_refusal(&cause, self.account.name()))
+        let refused = |key: &Secret| self.refused_keys.holds(&self.refused_keys.digest(&[key.expose()]), now);
+        if origin.api_key.as_ref().is_some_and(refused) {
+            return Err(early_refusal(&Cause::new(Kind::BadLogin, "it was tried"), ""));
+        }
+        let mut first = Ok(());
+        for account in self.candidates(origin, envelope) {
+            match account.admit(now + self.deadline) {
+                Ok(()) => return Ok(()),
+                Err(cause) => first = first.and(Err(early_refusal(&cause, account.name()))),
+            }
+        }
+        first
     }
 
-    /// The name of the account.
-    pub fn account(&self) -> &str {
-        self.account.name()
+    /// The accounts that may serve a mail of this sender.
+    fn candidates(&self, origin: &Origin, envelope: &Envelope) -> Vec<&Arc<Account>> {
+        if self.routes.0.is_empty() {
+            return self.accounts.values().collect();
+        }
+        let facts = Facts { envelope, listener: &origin.listener, headers: &[] };
+        self.routes.candidates(facts).into_iter().filter_map(|name| self.accounts.get(name)).collect()
     }
 
-    /// Why the relay is not ready, if it is not: the account's breaker is open, or it is held off past the deadline.
-    pub fn trouble(&self) -> Option<Cause> {
-        self.account.trouble(Instant::now() + self.deadline)
+    /// Each account, and why it is not ready, if it is not: its breaker is open, or it is held off past the deadline.
+    pub fn troubles(&self) -> impl Iterator<Item = (&str, Option<Cause>)> {
+        let deadline = Instant::now() + self.deadline;
+        self.accounts.values().map(move |account| (account.name(), account.trouble(deadline)))
     }
 
-    /// The largest message in octets that the account takes.
+    /// The largest message in octets that an account takes.
     pub fn max_message_size(&self) -> usize {
-        self.account.limits().body
+        self.accounts.values().map(|account| account.limits().body).max().unwrap_or_default()
     }
 
-    /// Whether the account takes addresses beyond ASCII.
+    /// Whether all accounts take addresses beyond ASCII.
     pub fn utf8_addresses(&self) -> bool {
-        self.account.utf8_addresses()
+        self.accounts.values().all(|account| account.utf8_addresses())
     }
 
     /// Relays one transaction; returns before the deadline, which starts now: at the end of data. Recipients that an earlier
@@ -111,7 +123,7 @@ impl Relay {
         let begun = Instant::now();
         let Some(turn) = self.ledger.turn(&transaction, begun + self.deadline).await else {
             let pending = Cause::new(Kind::Pending, "the first try of it has not ended");
-            let pending = all(&transaction.envelope, &Outcome::from_cause(pending));
+            let pending = all(&transaction.envelope, "", &Outcome::from_cause(pending));
             let (reply, each) = self.tell(&transaction, &pending, begun);
             return Settled { reply, each, receipt: None };
         };
@@ -127,14 +139,10 @@ impl Relay {
     async fn attend(&self, transaction: &Transaction, accepted: Vec<Verdict>, deadline: Instant) -> Delivered {
         let mut open = transaction.envelope.clone();
         open.recipients.retain(|recipient| accepted.iter().all(|verdict| verdict.recipient != *recipient));
-        let mut delivered = if open.recipients.is_empty() {
-            Delivered::default()
-        } else {
-            match self.prepare(transaction, &open) {
-                Ok((message, plan)) => self.deliver(&message, plan, transaction, deadline).await,
-                Err(cause) => all(&open, &Outcome::from_cause(cause)),
-            }
-        };
+        let mut delivered = Delivered::default();
+        if !open.recipients.is_empty() {
+            delivered = self.dispatch(transaction, open, deadline).await;
+        }
         delivered.verdicts.extend(accepted);
         self.learn_of_key(transaction, &delivered.verdicts);
         delivered
@@ -142,15 +150,15 @@ impl Relay {
 
     /// The replies, counted and written into the log: one for all, and one for each recipient where that is asked for.
     fn tell(&self, transaction: &Transaction, delivered: &Delivered, begun: Instant) -> (Reply, Vec<Reply>) {
-        let (verdicts, account) = (&delivered.verdicts, self.account.name());
+        let verdicts = &delivered.verdicts;
         let strict = self.partial_failure == PartialFailure::Reject;
-        let reply = settle(verdicts, account, transaction.id, strict);
+        let reply = settle(verdicts, transaction.id, strict);
         let took = begun.elapsed();
         self.count(&reply, verdicts, took);
         let Delivered { attempts, status, controls, .. } = delivered;
         let (attempts, status) = (*attempts, *status);
-        self.journal.write(&Entry { transaction, account, verdicts, attempts, status, controls, reply: &reply, took });
-        let alone = |verdict| settle(std::slice::from_ref(verdict), account, transaction.id, strict);
+        self.journal.write(&Entry { transaction, verdicts, attempts, status, controls, reply: &reply, took });
+        let alone = |verdict| settle(std::slice::from_ref(verdict), transaction.id, strict);
         let each = if transaction.each { verdicts.iter().map(alone).collect() } else { Vec::new() };
         (reply, each)
     }
@@ -165,39 +173,10 @@ impl Relay {
         self.ledger.len()
     }
 
-    /// Everything before the first request: the message, and who gets it by which one.
-    fn prepare(&self, transaction: &Transaction, open: &Envelope) -> Result<(Message, Plan), Cause> {
-        let terms = self.account.terms(transaction.each);
-        let prepared = prepare(transaction.data.clone(), &transaction.envelope, open, &self.policies, terms);
-        let (message, plan) = prepared?;
-        if !plan.losses.is_empty() {
-            self.metrics.losses.inc_by(plan.losses.len() as u64);
-            self.journal.losses(transaction, &plan.losses);
-        }
-        self.metrics.controls_ignored.inc_by(plan.controls.ignored.len() as u64);
-        Ok((message, plan))
-    }
-
-    /// All batches, a few at a time. After a refusal that concerns the account the breaker stops the rest.
-    async fn deliver(&self, message: &Message, plan: Plan, transaction: &Transaction, deadline: Instant) -> Delivered {
-        let (mut whole, controls) = (Delivered::default(), plan.controls);
-        let mail = Mail { transaction, message, controls: &controls };
-        let sending = plan.batches.into_iter().map(|batch| self.account.deliver(mail, batch, deadline));
-        let mut sending = futures_util::stream::iter(sending).buffer_unordered(FAN_OUT);
-        while let Some(delivered) = sending.next().await {
-            whole.verdicts.extend(delivered.verdicts);
-            whole.attempts += delivered.attempts;
-            whole.status = delivered.status.or(whole.status);
-        }
-        drop(sending);
-        whole.controls = controls;
-        whole
-    }
-
     /// A client's own key that the API refused is not tried again for a while.
     fn learn_of_key(&self, transaction: &Transaction, verdicts: &[Verdict]) {
         let is_refused = |v: &Verdict| v.outcome.cause().is_some_and(|cause| cause.kind == Kind::BadLogin);
-        if let Some(key) = transaction.api_key.as_ref().filter(|_| verdicts.iter().any(is_refused)) {
+        if let Some(key) = transaction.origin.api_key.as_ref().filter(|_| verdicts.iter().any(is_refused)) {
             self.refused_keys.remember(self.refused_keys.digest(&[key.expose()]), Instant::now());
         }
     }
@@ -206,7 +185,7 @@ impl Relay {
         self.metrics.reply_seconds.observe(took.as_secs_f64());
         self.metrics.transactions.get_or_create(&ClassLabel { class: reply.class() }).inc();
         for verdict in verdicts {
-            let label = OutcomeLabel { account: self.account.name().to_owned(), outcome: verdict.outcome.word() };
+            let label = OutcomeLabel { account: verdict.account.to_string(), outcome: verdict.outcome.word() };
             self.metrics.recipients.get_or_create(&label).inc();
         }
     }
@@ -219,8 +198,13 @@ fn sorted(marks: Vec<Mark>) -> (Vec<Verdict>, Vec<Mark>) {
 }
 
 /// The same outcome for everybody.
-fn all(envelope: &Envelope, outcome: &Outcome) -> Delivered {
-    let verdict = |recipient: &Address| Verdict { recipient: recipient.clone(), outcome: outcome.clone() };
+fn all(envelope: &Envelope, account: &str, outcome: &Outcome) -> Delivered {
+    let account: Arc<str> = account.into();
+    let verdict = |recipient: &Address| Verdict {
+        recipient: recipient.clone(),
+        account: Arc::clone(&account),
+        outcome: outcome.clone(),
+    };
     Delivered { verdicts: envelope.recipients.iter().map(verdict).collect(), ..Delivered::default() }
 }
 
@@ -231,6 +215,7 @@ fn in_envelope_order(envelope: &Envelope, mut verdicts: Vec<Verdict>) -> Vec<Ver
         Some(place) => verdicts.swap_remove(place),
         None => Verdict {
             recipient: recipient.clone(),
+            account: Arc::default(),
             outcome: Outcome::from_cause(Cause::new(Kind::Unexpected, "the recipient was left out")),
         },
     };

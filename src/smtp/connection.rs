@@ -107,7 +107,9 @@ impl<R: Submit> Connection<R> {
                 Next::ReadData => self.read_data(&mut share).await,
                 Next::ReadChunk(decoder) => self.read_chunk(decoder, &mut share).await,
                 Next::Swallow(octets) => self.swallow(octets, &mut share).await,
-                Next::CheckSender(key) => Ok(Event::SenderChecked(self.server.relay.admit(key.as_ref()))),
+                Next::CheckSender(origin, envelope) => {
+                    Ok(Event::SenderChecked(self.server.relay.admit(&origin, &envelope)))
+                }
                 Next::CheckPassword(credentials) => {
                     self.wire.flush().await?;
                     Ok(Event::PasswordChecked(self.check(credentials).await))

@@ -39,6 +39,8 @@ pub struct Door {
 #[derive(Debug)]
 struct Ways {
     listen: Listen,
+    /// The URL without its options, as routes name it.
+    name: Arc<str>,
     tls: Option<Arc<Tls>>,
     proxy_from: Vec<IpNet>,
 }
@@ -90,7 +92,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 
 impl Door {
     fn new(listen: &Listen, socket: Socket) -> Self {
-        Self { socket, ways: Ways { listen: listen.clone(), tls: None, proxy_from: Vec::new() } }
+        let (name, listen) = (listen.name().into(), listen.clone());
+        Self { socket, ways: Ways { listen, name, tls: None, proxy_from: Vec::new() } }
     }
 
     /// With the certificate that `smtps://` needs.
@@ -232,7 +235,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
     R: Submit,
 {
-    let mut greeted = Greeted { client: peer, protocol: ways.protocol(), encrypted: false, principal: None };
+    let (listener, protocol) = (Arc::clone(&ways.name), ways.protocol());
+    let mut greeted = Greeted { client: peer, listener, protocol, encrypted: false, principal: None };
     if ways.listen.proxy {
         match bounded(PROXY_HEADER, &server, proxy::read(&mut stream)).await {
             Ok(client) => greeted.client = client.or(peer),

@@ -27,11 +27,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
 use crate::config;
-use crate::envelope::Transaction;
+use crate::envelope::{Envelope, Origin, Transaction};
 use crate::metrics::Metrics;
 use crate::relay::{Relay, Settled};
 use crate::reply::Reply;
-use crate::secret::Secret;
 use budget::Budget;
 use listener::Seats;
 use sasl::Authenticate;
@@ -43,11 +42,11 @@ const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// What the wire needs of a relay. Tests answer in its place.
 pub trait Submit: Send + Sync + 'static {
-    /// Asked at MAIL: the refusal, if no mail can be taken now, or none that is sent with the client's own key.
+    /// Asked at MAIL: the refusal, if no mail of this sender can be taken now.
     ///
     /// # Errors
     /// The reply to MAIL.
-    fn admit(&self, api_key: Option<&Secret>) -> Result<(), Reply>;
+    fn admit(&self, origin: &Origin, envelope: &Envelope) -> Result<(), Reply>;
 
     /// The largest message in octets.
     fn max_message_size(&self) -> usize;
@@ -60,8 +59,8 @@ pub trait Submit: Send + Sync + 'static {
 }
 
 impl Submit for Relay {
-    fn admit(&self, api_key: Option<&Secret>) -> Result<(), Reply> {
-        Self::admit(self, api_key)
+    fn admit(&self, origin: &Origin, envelope: &Envelope) -> Result<(), Reply> {
+        Self::admit(self, origin, envelope)
     }
 
     fn max_message_size(&self) -> usize {
@@ -91,6 +90,8 @@ pub enum Protocol {
 pub struct Greeted {
     /// The client's address; `None` on a Unix socket.
     pub client: Option<IpAddr>,
+    /// The listener's URL without its options.
+    pub listener: Arc<str>,
     /// What is spoken here.
     pub protocol: Protocol,
     /// Whether the stream is encrypted already.
@@ -189,6 +190,7 @@ impl<R: Submit> Server<R> {
         let is_known = peer.client.is_none_or(|ip| self.allow.iter().any(|net| net.contains(&ip.to_canonical())));
         Terms {
             client: peer.client.map(|ip| ip.to_canonical()),
+            listener: Arc::clone(&peer.listener),
             protocol: peer.protocol,
             encrypted: peer.encrypted,
             principal: peer.principal.clone(),

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidepost::outcome::Kind;
+use sidepost::outcome::{Cause, Kind};
 use sidepost::relay::Relay;
 use tokio::time::Instant;
 
-use crate::world::{Answer, MAIL, Script, config, relay, submit, transaction};
+use crate::world::{Answer, MAIL, Script, admit, config, relay, submit, transaction};
 
 const ANN: &[&str] = &["ann@example.net"];
+
+fn trouble(relay: &Relay) -> Option<Cause> {
+    relay.troubles().find_map(|(_, trouble)| trouble)
+}
 
 fn seconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64()
@@ -37,12 +41,12 @@ async fn a_long_pause_is_451_at_once_and_holds_the_account_off() {
     let relay = relay(&config(&[]), &script);
     let start = Instant::now();
     assert!(submit(&relay, ANN).await.starts_with("451 4.4.5 "));
-    assert!(relay.admit(None).unwrap_err().to_string().starts_with("451 4.4.5 "), "the next client is told at MAIL");
+    assert!(admit(&relay).unwrap_err().to_string().starts_with("451 4.4.5 "), "the next client is told at MAIL");
     assert!(submit(&relay, ANN).await.starts_with("451 4.4.5 "));
     assert!(seconds(start) < 0.1);
     assert_eq!(script.requests(), 1, "no request during the pause");
     tokio::time::advance(Duration::from_secs(601)).await;
-    assert!(relay.admit(None).is_ok());
+    assert!(admit(&relay).is_ok());
     assert!(submit(&relay, ANN).await.starts_with("250 "));
 }
 
@@ -174,18 +178,18 @@ async fn a_refused_key_opens_the_breaker_and_a_probe_closes_it() {
     let script = Script::new([Answer::status(401), Answer::status(401)]);
     let relay = relay(&config(&[]), &script);
     assert!(submit(&relay, ANN).await.starts_with("451 4.3.5 "));
-    let early = relay.admit(None).unwrap_err().to_string();
+    let early = admit(&relay).unwrap_err().to_string();
     assert!(early.starts_with("451 4.3.5 "), "{early}");
     assert!(submit(&relay, ANN).await.starts_with("451 4.3.5 "));
     assert_eq!(script.requests(), 1);
     tokio::time::advance(Duration::from_secs(11)).await;
-    assert!(relay.admit(None).is_ok(), "a probe is due");
+    assert!(admit(&relay).is_ok(), "a probe is due");
     assert!(submit(&relay, ANN).await.starts_with("451 4.3.5 "));
-    assert!(relay.admit(None).is_err(), "the probe failed");
+    assert!(admit(&relay).is_err(), "the probe failed");
     tokio::time::advance(Duration::from_secs(11)).await;
     assert!(submit(&relay, ANN).await.starts_with("250 "));
-    assert!(relay.admit(None).is_ok());
-    assert_eq!(relay.trouble(), None);
+    assert!(admit(&relay).is_ok());
+    assert_eq!(trouble(&relay), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,11 +197,11 @@ async fn five_failures_in_a_row_open_the_breaker() {
     let script = Script::new(vec![Answer::status(500); 5]);
     let relay = relay(&config(&[]), &script);
     for n in 0..5 {
-        assert!(relay.admit(None).is_ok(), "after {n} failures");
+        assert!(admit(&relay).is_ok(), "after {n} failures");
         submit(&relay, ANN).await;
     }
-    assert!(relay.admit(None).is_err());
-    assert!(relay.trouble().is_some());
+    assert!(admit(&relay).is_err());
+    assert!(trouble(&relay).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,7 +211,7 @@ async fn a_refused_mail_says_nothing_of_the_account() {
     for _ in 0..9 {
         assert!(submit(&relay, ANN).await.starts_with("554 5.6.0 "));
     }
-    assert!(relay.admit(None).is_ok());
+    assert!(admit(&relay).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -381,7 +385,7 @@ async fn a_permanent_refusal_pauses_nobody() {
     let script = Script::new([answer]);
     let relay = relay(&config(&[]), &script);
     assert!(submit(&relay, ANN).await.starts_with("552 "));
-    assert!(relay.admit(None).is_ok() && relay.trouble().is_none());
+    assert!(admit(&relay).is_ok() && trouble(&relay).is_none());
     assert!(submit(&relay, ANN).await.starts_with("250 "));
 }
 

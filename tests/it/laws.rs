@@ -65,8 +65,9 @@ fn an_outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn verdicts() -> impl Strategy<Value = Vec<Verdict>> {
-    prop::collection::vec((an_address(), an_outcome()), 1..20)
-        .prop_map(|all| all.into_iter().map(|(recipient, outcome)| Verdict { recipient, outcome }).collect())
+    prop::collection::vec((an_address(), an_outcome()), 1..20).prop_map(|all| {
+        all.into_iter().map(|(recipient, outcome)| Verdict { recipient, account: "main".into(), outcome }).collect()
+    })
 }
 
 fn id() -> TransactionId {
@@ -119,7 +120,7 @@ proptest! {
     fn settling_does_not_depend_on_the_order(verdicts in verdicts(), strict in any::<bool>()) {
         let mut turned = verdicts.clone();
         turned.reverse();
-        let (one, other) = (settle(&verdicts, "main", id(), strict), settle(&turned, "main", id(), strict));
+        let (one, other) = (settle(&verdicts, id(), strict), settle(&turned, id(), strict));
         prop_assert_eq!(one.class(), other.class());
         let has = |pick: fn(&Outcome) -> bool| verdicts.iter().any(|v| pick(&v.outcome));
         let deferred = has(|o| matches!(o, Outcome::Deferred(_)));
@@ -131,7 +132,7 @@ proptest! {
 
     #[test]
     fn a_reply_is_one_clean_line(verdicts in verdicts()) {
-        let reply = settle(&verdicts, "main", id(), false);
+        let reply = settle(&verdicts, id(), false);
         let mut wire = Vec::new();
         reply.write_to(&mut wire);
         prop_assert!(wire.len() <= 512 && wire.ends_with(b"\r\n"));

@@ -17,6 +17,7 @@ mod mime_limits;
 mod providers;
 mod raw_http;
 mod readme;
+mod routes;
 mod sandbox;
 mod smtp_codec;
 mod smtp_command;

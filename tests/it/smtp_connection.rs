@@ -26,7 +26,7 @@ async fn a_mail_goes_through() {
     let taken = world.taken();
     assert_eq!(taken[0].data, "Subject: x\r\n\r\n.dot\r\n");
     assert_eq!(taken[0].envelope.recipients[0].as_str(), "c@d.test");
-    assert_eq!(taken[0].client.unwrap().to_string(), "127.0.0.1");
+    assert_eq!(taken[0].origin.client.unwrap().to_string(), "127.0.0.1");
     assert_eq!(world.metrics().in_flight_bytes.get(), 0);
 }
 

@@ -18,6 +18,7 @@ use crate::smtp_command::{any_line, is_lawful};
 fn terms() -> Terms {
     Terms {
         client: Some([10, 0, 0, 1].into()),
+        listener: "smtp://10.0.0.2:25".into(),
         protocol: Protocol::Smtp,
         encrypted: false,
         principal: None,
@@ -79,7 +80,7 @@ impl Scenario {
 
     fn line(&mut self, line: &str) -> (Reply, Next) {
         let mut step = self.0.step(Event::Line(line.as_bytes()));
-        if matches!(step.next, Next::CheckSender(_)) {
+        if matches!(step.next, Next::CheckSender(..)) {
             assert!(step.reply.is_none());
             step = self.0.step(Event::SenderChecked(Ok(())));
         }
@@ -198,7 +199,7 @@ fn mail_is_refused_before_its_body_is_sent() {
     let mut s = Scenario::new();
     s.all(&[("EHLO a", "250")]);
     let step = s.0.step(Event::Line(b"MAIL FROM:<>"));
-    assert!(matches!(step, Step { reply: None, next: Next::CheckSender(_), .. }));
+    assert!(matches!(step, Step { reply: None, next: Next::CheckSender(..), .. }));
     let step = s.0.step(Event::SenderChecked(Err(Reply::new(451, Enhanced(4, 3, 2), "breaker open"))));
     assert_eq!(step.reply.unwrap().code, 451);
     s.all(&[("RCPT TO:<a@b.test>", "503"), ("DATA", "503"), ("MAIL FROM:<>", "250")]);
@@ -535,8 +536,8 @@ proptest! {
                     Next::Handshake => session.step(Event::Encrypted(None)),
                     Next::CheckPassword(_) if yes => session.step(Event::PasswordChecked(Verdict::Welcome(Login::of("x")))),
                     Next::CheckPassword(_) => session.step(Event::PasswordChecked(Verdict::Refused)),
-                    Next::CheckSender(_) if yes => session.step(Event::SenderChecked(Ok(()))),
-                    Next::CheckSender(_) => session.step(Event::SenderChecked(Err(Reply::new(451, Enhanced(4, 3, 2), "no")))),
+                    Next::CheckSender(..) if yes => session.step(Event::SenderChecked(Ok(()))),
+                    Next::CheckSender(..) => session.step(Event::SenderChecked(Err(Reply::new(451, Enhanced(4, 3, 2), "no")))),
                     Next::ReadData => {
                         replies -= 1; // 354 asks for the message; the reply to the message is the next one.
                         session.step(Event::Data(id(), if yes { Ok(Bytes::new()) } else { Err(Flaw::LineEnds) }))

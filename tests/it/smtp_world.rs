@@ -11,11 +11,10 @@ use futures_util::future::BoxFuture;
 use sidepost::access::{Lists, Senders};
 use sidepost::config::values::Size;
 use sidepost::config::{self, Ambiguous, Auth, Delivery, PartialFailure, Smtp};
-use sidepost::envelope::{Login, Transaction};
+use sidepost::envelope::{Envelope, Login, Origin, Transaction};
 use sidepost::metrics::Metrics;
 use sidepost::relay::Settled;
 use sidepost::reply::{Enhanced, Reply};
-use sidepost::secret::Secret;
 use sidepost::smtp::sasl::{Authenticate, Credentials, Verdict};
 use sidepost::smtp::tls::Tls;
 use sidepost::smtp::{Greeted, Protocol, Server, Submit, connection};
@@ -34,7 +33,7 @@ pub struct Scripted {
 }
 
 impl Submit for Scripted {
-    fn admit(&self, _: Option<&Secret>) -> Result<(), Reply> {
+    fn admit(&self, _: &Origin, _: &Envelope) -> Result<(), Reply> {
         match self.busy.load(Ordering::Relaxed) {
             0 => Ok(()),
             1 => Err(Reply::new(451, Enhanced(4, 3, 2), "busy")),
@@ -95,7 +94,13 @@ pub fn tls() -> (Arc<Tls>, tokio_rustls::TlsConnector) {
 
 /// A TCP client in the clear.
 pub fn from(client: Option<IpAddr>) -> Greeted {
-    Greeted { client, protocol: Protocol::Smtp, encrypted: false, principal: None }
+    Greeted {
+        client,
+        listener: "smtp://127.0.0.1:2525".into(),
+        protocol: Protocol::Smtp,
+        encrypted: false,
+        principal: None,
+    }
 }
 
 pub fn smtp() -> Smtp {

@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use sidepost::address::Address;
 use sidepost::config::layers::Layers;
-use sidepost::config::{Config, LogAddresses};
-use sidepost::envelope::{Envelope, Transaction, TransactionId};
+use sidepost::config::{Config, LogAddresses, Provider};
+use sidepost::envelope::{Envelope, Origin, Transaction, TransactionId};
 use sidepost::metrics::Metrics;
 use sidepost::outcome::Kind;
 use sidepost::plan::Policies;
@@ -20,6 +20,8 @@ use sidepost::relay::Relay;
 use sidepost::relay::account::Account;
 use sidepost::relay::http::{Transport, TransportError};
 use sidepost::relay::journal::Journal;
+use sidepost::reply::Reply;
+use sidepost::route::Routes;
 use sidepost::sender::SenderPolicy;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -56,16 +58,22 @@ impl Answer {
 pub struct Script {
     answers: Mutex<VecDeque<Answer>>,
     seen: Mutex<Vec<Value>>,
+    hosts: Mutex<Vec<String>>,
 }
 
 impl Script {
     pub fn new(answers: impl IntoIterator<Item = Answer>) -> Arc<Self> {
-        Arc::new(Self { answers: Mutex::new(answers.into_iter().collect()), seen: Mutex::default() })
+        Arc::new(Self { answers: Mutex::new(answers.into_iter().collect()), ..Self::default() })
     }
 
     /// The bodies of the requests so far.
     pub fn seen(&self) -> Vec<Value> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// The hosts that the requests so far went to.
+    pub fn hosts(&self) -> Vec<String> {
+        self.hosts.lock().unwrap().clone()
     }
 
     pub fn requests(&self) -> usize {
@@ -77,6 +85,7 @@ impl Transport for Script {
     fn send<'a>(&'a self, request: &'a Request, deadline: Instant) -> BoxFuture<'a, Result<Response, TransportError>> {
         let body = request.body.to_vec();
         assert_eq!(body.len(), request.body.len(), "the announced length is the real one");
+        self.hosts.lock().unwrap().push(request.url.split('/').nth(2).unwrap().to_owned());
         self.seen.lock().unwrap().push(serde_json::from_slice(&body).expect("a payload is JSON"));
         let answer = self.answers.lock().unwrap().pop_front().unwrap_or_else(|| Answer::ok("msg"));
         Box::pin(give(answer, deadline))
@@ -127,14 +136,18 @@ pub fn relay_over(
     refused_keys: &Arc<Recent>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Relay> {
-    let account = Account::new("main", &config.providers["main"], &config.delivery, transport, Arc::clone(metrics));
+    let account = |(name, settings): (&String, &Provider)| {
+        Arc::new(Account::new(name, settings, &config.delivery, Arc::clone(&transport), Arc::clone(metrics)))
+    };
+    let accounts = config.providers.iter().map(account).collect();
     let sender = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite)
         .unwrap()
         .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(LogAddresses::Full);
     let (refused_keys, metrics) = (Arc::clone(refused_keys), Arc::clone(metrics));
-    Arc::new(Relay::new(Arc::new(account), policies, &config.delivery, journal, refused_keys, metrics))
+    let routes = Routes(config.routes.clone());
+    Arc::new(Relay::new(accounts, routes, policies, &config.delivery, journal, refused_keys, metrics))
 }
 
 pub fn address(text: &str) -> Address {
@@ -147,7 +160,7 @@ pub const MAIL: &str = "From: App <app@example.com>\r\nTo: Ann <ann@example.net>
 pub fn transaction(mail: &str, recipients: &[&str]) -> Transaction {
     Transaction {
         id: TransactionId::new(uuid::Uuid::nil()),
-        client: None,
+        origin: Origin { listener: "smtp://127.0.0.1:2525".into(), ..Origin::default() },
         envelope: Envelope {
             helo: "app.test".into(),
             principal: None,
@@ -155,7 +168,6 @@ pub fn transaction(mail: &str, recipients: &[&str]) -> Transaction {
             recipients: recipients.iter().map(|r| address(r)).collect(),
         },
         data: Bytes::from(mail.to_owned()),
-        api_key: None,
         each: false,
     }
 }
@@ -165,4 +177,10 @@ pub async fn submit(relay: &Arc<Relay>, recipients: &[&str]) -> String {
     let settled = Arc::clone(relay).submit(transaction(MAIL, recipients)).await;
     settled.receipt.unwrap().written();
     settled.reply.to_string()
+}
+
+/// What MAIL is told.
+pub fn admit(relay: &Relay) -> Result<(), Reply> {
+    let transaction = transaction(MAIL, &["ann@example.net"]);
+    relay.admit(&transaction.origin, &transaction.envelope)
 }

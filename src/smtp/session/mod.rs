@@ -27,9 +27,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::access::Access;
-use crate::envelope::{Envelope, Login, Transaction, TransactionId};
+use crate::envelope::{Envelope, Login, Origin, Transaction, TransactionId};
 use crate::reply::Reply;
-use crate::secret::Secret;
 use crate::smtp::Protocol;
 use crate::smtp::codec::{ChunkDecoder, Flaw};
 use crate::smtp::command::{self, Chunk, Command};
@@ -65,6 +64,8 @@ pub enum Admission {
 pub struct Terms {
     /// The client's address; `None` on a Unix socket.
     pub client: Option<IpAddr>,
+    /// The listener's URL without its options.
+    pub listener: Arc<str>,
     /// What is spoken.
     pub protocol: Protocol,
     /// Whether the session began encrypted.
@@ -139,8 +140,8 @@ pub enum Next {
     ReadChunk(ChunkDecoder),
     /// Read so many octets, and drop them.
     Swallow(u64),
-    /// Ask whether mail can be taken now, sent with this key if the client has its own.
-    CheckSender(Option<Secret>),
+    /// Ask whether mail from this sender can be taken now.
+    CheckSender(Origin, Box<Envelope>),
     /// Ask whether these are good.
     CheckPassword(Credentials),
     /// See whether anything came behind the line.

@@ -1,10 +1,12 @@
 //! What a mail goes through: MAIL, RCPT, and the message.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Draft, Next, Session, State, Step, reply};
 use crate::address::Address;
-use crate::envelope::{Envelope, Transaction, TransactionId};
+use crate::envelope::{Envelope, Origin, Transaction, TransactionId};
 use crate::reply::Reply;
 use crate::smtp::Protocol;
 use crate::smtp::codec::{ChunkDecoder, Decode, Flaw};
@@ -32,8 +34,8 @@ impl Session {
             return self.go(refused, self.too_large(None)); // RFC 1870 §6.1
         }
         let envelope = Envelope { helo, principal, reverse_path: mail.reverse_path, recipients: Vec::new() };
-        let api_key = self.login.as_ref().and_then(|login| login.api_key.clone());
-        self.wait(State::Asking(Draft { envelope, told: Vec::new(), utf8: mail.utf8 }), Next::CheckSender(api_key))
+        let asked = Next::CheckSender(self.origin(), Box::new(envelope.clone()));
+        self.wait(State::Asking(Draft { envelope, told: Vec::new(), utf8: mail.utf8 }), asked)
     }
 
     /// RFC 6531 §3.4: MAIL asks for UTF-8, and for its own transaction only.
@@ -136,9 +138,13 @@ impl Session {
     pub(super) fn relay(&mut self, draft: Draft, id: TransactionId, data: Bytes) -> Step {
         let Draft { envelope, told, .. } = draft;
         self.commands = 0;
-        let api_key = self.login.as_ref().and_then(|login| login.api_key.clone());
-        let transaction = Transaction { id, client: self.terms.client, envelope, data, api_key, each: self.is_lmtp() };
+        let transaction = Transaction { id, origin: self.origin(), envelope, data, each: self.is_lmtp() };
         self.wait(State::Relaying(told), Next::Relay(transaction))
+    }
+
+    fn origin(&self) -> Origin {
+        let api_key = self.login.as_ref().and_then(|login| login.api_key.clone());
+        Origin { client: self.terms.client, listener: Arc::clone(&self.terms.listener), api_key }
     }
 
     /// The replies to a whole message: one; or in LMTP one for each RCPT that was accepted, in their order.

@@ -1,0 +1,154 @@
+//! Which accounts send a mail: its recipients by their routes, and from one account to the next after a clean failure.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::account::{Account, Delivered, Mail};
+use super::{Relay, all};
+use crate::address::Address;
+use crate::envelope::{Envelope, Transaction};
+use crate::message::Message;
+use crate::outcome::{Cause, Kind, Outcome, Retry, Verdict};
+use crate::plan::{Plan, prepare};
+use crate::route::Facts;
+
+/// Requests of one transaction that are under way at a time, on each account.
+const FAN_OUT: usize = 16;
+
+/// Some of a transaction's recipients, and the accounts for them in their order.
+type Part<'a> = (Vec<&'a Arc<Account>>, Envelope);
+
+impl Relay {
+    /// A verdict for each recipient of `open`, those of a transaction that are still to be sent to.
+    pub(super) async fn dispatch(&self, transaction: &Transaction, open: Envelope, deadline: Instant) -> Delivered {
+        let mut whole = Delivered::default();
+        let (parts, lost) = self.parts(transaction, open);
+        whole.verdicts.extend(lost);
+        let parts = parts.into_iter().map(|(accounts, part)| self.serve(transaction, part, accounts, deadline));
+        for delivered in join_all(parts).await {
+            whole.absorb(delivered);
+        }
+        whole
+    }
+
+    /// The recipients by the accounts that serve them; and those that no route is for.
+    fn parts(&self, transaction: &Transaction, open: Envelope) -> (Vec<Part<'_>>, Vec<Verdict>) {
+        if self.routes.0.is_empty() {
+            return (vec![(self.accounts.values().collect(), open)], Vec::new());
+        }
+        let message = if self.routes.look_at_headers() {
+            // What cannot be read is refused later, by whichever account.
+            Message::parse(transaction.data.clone()).unwrap_or_default()
+        } else {
+            Message::default()
+        };
+        let facts = Facts { envelope: &open, listener: &transaction.origin.listener, headers: &message.headers };
+        let mut parts: Vec<(&[String], Vec<Address>)> = Vec::new();
+        let mut lost = Vec::new();
+        for recipient in &open.recipients {
+            match self.routes.accounts(facts, recipient) {
+                None => lost.push(no_route(recipient)),
+                Some(accounts) => match parts.iter_mut().find(|(known, _)| *known == accounts) {
+                    Some((_, recipients)) => recipients.push(recipient.clone()),
+                    None => parts.push((accounts, vec![recipient.clone()])),
+                },
+            }
+        }
+        let named = |names: &[String]| names.iter().filter_map(|name| self.accounts.get(name.as_str())).collect();
+        let parts =
+            parts.into_iter().map(|(names, recipients)| (named(names), Envelope { recipients, ..open.clone() }));
+        (parts.collect(), lost)
+    }
+
+    /// Sends by the first account; by the next one for whom that could certainly not send. Each leaves time for those
+    /// behind it.
+    async fn serve(
+        &self,
+        transaction: &Transaction,
+        mut open: Envelope,
+        accounts: Vec<&Arc<Account>>,
+        deadline: Instant,
+    ) -> Delivered {
+        let mut whole = Delivered::default();
+        for (n, account) in accounts.iter().enumerate() {
+            let behind = accounts.get(n + 1..).unwrap_or_default();
+            let reserve = behind.iter().map(|account| account.attempt_timeout()).sum();
+            let by = deadline.checked_sub(reserve).unwrap_or(deadline);
+            let mut delivered = self.send_by(account, transaction, &open, by).await;
+            if behind.is_empty() {
+                whole.absorb(delivered);
+                break;
+            }
+            let verdicts = std::mem::take(&mut delivered.verdicts).into_iter();
+            let (goes_on, done): (Vec<Verdict>, Vec<Verdict>) =
+                verdicts.partition(|verdict| verdict.outcome.cause().is_some_and(|cause| may_go_on(cause.kind)));
+            whole.absorb(Delivered { verdicts: done, ..delivered });
+            if goes_on.is_empty() {
+                break;
+            }
+            self.journal.moves_on(transaction, account.name(), &goes_on);
+            open.recipients = goes_on.into_iter().map(|verdict| verdict.recipient).collect();
+        }
+        whole
+    }
+
+    /// Sends to these recipients by one account.
+    async fn send_by(
+        &self,
+        account: &Account,
+        transaction: &Transaction,
+        open: &Envelope,
+        deadline: Instant,
+    ) -> Delivered {
+        match self.prepare(account, transaction, open) {
+            Ok((message, plan)) => deliver(account, &message, plan, transaction, deadline).await,
+            Err(cause) => all(open, account.name(), &Outcome::from_cause(cause)),
+        }
+    }
+
+    /// Everything before the first request: the message, and who gets it by which one.
+    fn prepare(&self, account: &Account, transaction: &Transaction, open: &Envelope) -> Result<(Message, Plan), Cause> {
+        let terms = account.terms(transaction.each);
+        let prepared = prepare(transaction.data.clone(), &transaction.envelope, open, &self.policies, terms);
+        let (message, plan) = prepared?;
+        if !plan.losses.is_empty() {
+            self.metrics.losses.inc_by(plan.losses.len() as u64);
+            self.journal.losses(transaction, &plan.losses);
+        }
+        self.metrics.controls_ignored.inc_by(plan.controls.ignored.len() as u64);
+        Ok((message, plan))
+    }
+}
+
+/// All batches, a few at a time. After a refusal that concerns the account the breaker stops the rest.
+async fn deliver(
+    account: &Account,
+    message: &Message,
+    plan: Plan,
+    transaction: &Transaction,
+    deadline: Instant,
+) -> Delivered {
+    let (mut whole, controls) = (Delivered::default(), plan.controls);
+    let mail = Mail { transaction, message, controls: &controls };
+    let sending = plan.batches.into_iter().map(|batch| account.deliver(mail, batch, deadline));
+    let mut sending = futures_util::stream::iter(sending).buffer_unordered(FAN_OUT);
+    while let Some(delivered) = sending.next().await {
+        whole.absorb(delivered);
+    }
+    drop(sending);
+    whole.controls = controls;
+    whole
+}
+
+/// Whether another account may be tried: nothing was sent, and the mail is not at fault.
+fn may_go_on(kind: Kind) -> bool {
+    matches!(kind.row().retry, Retry::Within | Retry::Elsewhere)
+}
+
+fn no_route(recipient: &Address) -> Verdict {
+    let cause = Cause::new(Kind::BadSender, "no route is for this mail; the operator can add one to [[routes]]");
+    Verdict { recipient: recipient.clone(), account: Arc::default(), outcome: Outcome::from_cause(cause) }
+}

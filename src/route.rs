@@ -1,0 +1,100 @@
+//! Which accounts serve a mail, and in which order: the operator's `[[routes]]`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use wildmatch::WildMatch;
+
+use crate::address::Address;
+use crate::envelope::Envelope;
+use crate::pattern::Pattern;
+
+/// One route: the accounts for mails that meet all of its conditions. A condition that is not given is met.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Route {
+    /// The reverse-path is one of these.
+    #[serde(default)]
+    pub sender: Vec<Pattern>,
+    /// The recipient is one of these: each recipient of a mail finds its own route.
+    #[serde(default)]
+    pub recipient: Vec<Pattern>,
+    /// Who logged in is one of these; `*` stands for any text.
+    #[serde(default)]
+    pub principal: Vec<String>,
+    /// The listener, as `smtp.listen` writes it without what follows a `?`.
+    #[serde(default)]
+    pub listener: Vec<String>,
+    /// Header fields and what they say; `*` stands for any text.
+    #[serde(default)]
+    pub header: BTreeMap<String, String>,
+    /// The accounts: the first, and those that follow where one could certainly not send.
+    #[serde(rename = "use")]
+    pub accounts: Vec<String>,
+}
+
+/// All routes in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Routes(pub Vec<Route>);
+
+/// What is known of a mail.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Sender and principal.
+    pub envelope: &'a Envelope,
+    /// The listener's URL without options.
+    pub listener: &'a str,
+    /// The header fields; none at MAIL.
+    pub headers: &'a [(String, String)],
+}
+
+impl Routes {
+    /// Whether any route asks for a header field, so that one has to look.
+    pub fn look_at_headers(&self) -> bool {
+        self.0.iter().any(|route| !route.header.is_empty())
+    }
+
+    /// The accounts for one recipient: those of the first route whose conditions are all met.
+    pub fn accounts(&self, facts: Facts<'_>, recipient: &Address) -> Option<&[String]> {
+        let found = self.0.iter().find(|route| {
+            route.is_met_at_mail(facts) && is_one_of(&route.recipient, Some(recipient)) && route.has_headers(facts)
+        });
+        found.map(|route| route.accounts.as_slice())
+    }
+
+    /// The accounts that may serve a mail of which only the sender is known: up to the first route that waits for nothing
+    /// more.
+    pub fn candidates(&self, facts: Facts<'_>) -> Vec<&str> {
+        let mut candidates = Vec::new();
+        for route in self.0.iter().filter(|route| route.is_met_at_mail(facts)) {
+            candidates.extend(route.accounts.iter().map(String::as_str));
+            if route.recipient.is_empty() && route.header.is_empty() {
+                break;
+            }
+        }
+        candidates
+    }
+}
+
+impl Route {
+    /// The names of its keys in the configuration.
+    pub const KEYS: [&str; 6] = ["sender", "recipient", "principal", "listener", "header", "use"];
+
+    fn is_met_at_mail(&self, facts: Facts<'_>) -> bool {
+        let principal = facts.envelope.principal.as_deref();
+        let is_named = |name: &String| principal.is_some_and(|principal| WildMatch::new(name).matches(principal));
+        is_one_of(&self.sender, facts.envelope.reverse_path.as_ref())
+            && (self.principal.is_empty() || self.principal.iter().any(is_named))
+            && (self.listener.is_empty() || self.listener.iter().any(|listener| listener == facts.listener))
+    }
+
+    fn has_headers(&self, facts: Facts<'_>) -> bool {
+        self.header.iter().all(|(name, value)| {
+            let pattern = WildMatch::new_case_insensitive(value);
+            facts.headers.iter().any(|(field, text)| field.eq_ignore_ascii_case(name) && pattern.matches(text))
+        })
+    }
+}
+
+fn is_one_of(patterns: &[Pattern], address: Option<&Address>) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(address))
+}
