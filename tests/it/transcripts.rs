@@ -94,7 +94,7 @@ impl Story {
         let (send, requests) = mpsc::unbounded_channel();
         let transport: Arc<dyn Transport> = Arc::new(Api { requests: send });
         let refused_keys = Arc::new(Recent::new(Duration::from_mins(10)).unwrap());
-        let relay = relay_over(&config, transport, &refused_keys, &metrics);
+        let relay = relay_over(&config, &transport, &refused_keys, &metrics);
         let mut server = Server::new(&config.smtp, &config.delivery, relay, metrics);
         for flag in flags {
             server = match flag {

@@ -126,18 +126,19 @@ pub fn config(flags: &[&str]) -> Config {
 
 pub fn relay(config: &Config, script: &Arc<Script>) -> Arc<Relay> {
     let refused_keys = Arc::new(Recent::new(Duration::from_mins(10)).unwrap());
-    relay_over(config, script.clone(), &refused_keys, &Arc::default())
+    let transport: Arc<dyn Transport> = script.clone();
+    relay_over(config, &transport, &refused_keys, &Arc::default())
 }
 
 /// The whole relay over a transport.
 pub fn relay_over(
     config: &Config,
-    transport: Arc<dyn Transport>,
+    transport: &Arc<dyn Transport>,
     refused_keys: &Arc<Recent>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Relay> {
     let account = |(name, settings): (&String, &Provider)| {
-        Arc::new(Account::new(name, settings, &config.delivery, Arc::clone(&transport), Arc::clone(metrics)))
+        Arc::new(Account::new(name, settings, &config.delivery, Arc::clone(transport), Arc::clone(metrics)))
     };
     let accounts = config.providers.iter().map(account).collect();
     let sender = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite)
