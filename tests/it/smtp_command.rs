@@ -6,6 +6,8 @@ use sidepost::address::Address;
 use sidepost::reply::Reply;
 use sidepost::smtp::command::{Command, Mail, parse};
 
+use crate::properties;
+
 fn read(line: &[u8]) -> Result<Command, Reply> {
     parse(line, "relay.test")
 }
@@ -220,16 +222,12 @@ proptest! {
 
     #[test]
     fn any_line_is_answered(line in any_line()) {
-        if let Err(reply) = read(&line) {
-            is_lawful(&reply);
-        }
+        properties::command::holds(&line);
     }
 
     #[test]
     fn any_octets_are_answered(line in vec(any::<u8>(), 0..80)) {
-        if let Err(reply) = read(&line) {
-            is_lawful(&reply);
-        }
+        properties::command::holds(&line);
     }
 
     #[test]
@@ -240,22 +238,5 @@ proptest! {
             prop_assert_eq!(Address::parse(address.as_str()), Ok(address.clone()));
             prop_assert_eq!(read(format!("RCPT TO:<{address}>").as_bytes()), Ok(Command::Rcpt(address)));
         }
-    }
-}
-
-/// The laws of every reply: one class in both codes, lines of at most 512 octets, printable, CRLF at their end only.
-pub fn is_lawful(reply: &Reply) {
-    assert!((200..600).contains(&reply.code), "{reply}");
-    if let Some(enhanced) = reply.enhanced {
-        assert_eq!(u16::from(enhanced.0), reply.class(), "{reply}");
-    }
-    let mut octets = Vec::new();
-    reply.write_to(&mut octets);
-    let text = String::from_utf8(octets).unwrap();
-    let lines: Vec<&str> = text.strip_suffix("\r\n").unwrap().split("\r\n").collect();
-    for (i, line) in lines.iter().enumerate() {
-        assert!(line.len() <= 510, "{line}");
-        assert!(line.bytes().all(|b| (b' '..=b'~').contains(&b)), "{line}");
-        assert!(line.starts_with(&format!("{}{}", reply.code, if i + 1 == lines.len() { ' ' } else { '-' })), "{line}");
     }
 }

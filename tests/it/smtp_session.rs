@@ -13,7 +13,8 @@ use sidepost::smtp::codec::{ChunkDecoder, Decode, Flaw};
 use sidepost::smtp::sasl::Verdict;
 use sidepost::smtp::session::{Event, Next, Offer, Session, Step, Terms};
 
-use crate::smtp_command::{any_line, is_lawful};
+use crate::properties::reply::is_lawful;
+use crate::smtp_command::any_line;
 
 fn terms() -> Terms {
     Terms {
