@@ -10,7 +10,9 @@ use super::{reply, steered};
 /// how long the pieces are, one how much is kept.
 pub fn holds(input: &[u8]) {
     let ([a, b, c, limit], input) = steered(input);
-    let lengths = [a, b, c].map(|n| usize::from(n) + 1);
+    // Large inputs are not cut small: what is not a line yet is looked at again with each piece.
+    let grain = 1 + input.len() / 512;
+    let lengths = [a, b, c].map(|n| (usize::from(n) + 1) * grain);
     let limit = if limit == u8::MAX { usize::MAX } else { usize::from(limit) * 4 };
     lines_hold(input, &lengths, LineReader::scan, |line| {
         if line.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH ")) { MAX_AUTH_LINE } else { MAX_LINE }
@@ -38,20 +40,23 @@ pub fn lines(pieces: &[&[u8]], scan: Scanner) -> (Vec<Seen>, usize) {
     let (mut reader, mut held, mut most, mut seen) = (LineReader::default(), Vec::new(), 0, Vec::new());
     for piece in pieces {
         held.extend_from_slice(piece);
+        let mut used = 0;
         loop {
-            let scan = scan(&mut reader, &held);
+            let input = &held[used..];
+            let scan = scan(&mut reader, input);
             if let Some(line) = scan.line {
                 seen.push(match line {
-                    Line::Command { len } => Seen::Command(held[..len].to_vec()),
+                    Line::Command { len } => Seen::Command(input[..len].to_vec()),
                     Line::Garble => Seen::Garble,
                     Line::TooLong => Seen::TooLong,
                 });
             }
-            held.drain(..scan.used);
+            used += scan.used;
             if scan.line.is_none() && scan.used == 0 {
                 break;
             }
         }
+        held.drain(..used);
         most = most.max(held.len());
     }
     (seen, most)
