@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use sidepost::message::Message;
 use sidepost::mime::{Excess, Limits, split};
 
+use crate::properties::message::are_nested;
+
 fn excess(raw: &str) -> Excess {
     split(raw.as_bytes(), &Limits::default()).unwrap_err()
 }
@@ -136,18 +138,7 @@ proptest! {
             Err(excess) => prop_assert!(matches!(excess, Excess::Depth(4) | Excess::Parts(20))),
             Ok(parts) => {
                 prop_assert!(parts.len() <= 21);
-                prop_assert_eq!(parts[0].end, parts.len());
-                for (i, part) in parts.iter().enumerate() {
-                    prop_assert!(part.header.start <= part.header.end && part.header.end <= part.body.start);
-                    prop_assert!(part.body.start <= part.body.end && part.body.end <= raw.len());
-                    for inner in parts[i + 1..part.end].iter().filter(|inner| !inner.body.is_empty()) {
-                        prop_assert!(inner.end <= part.end);
-                        prop_assert!(part.body.start <= inner.header.start && inner.body.end <= part.body.end);
-                    }
-                    for after in &parts[part.end..] {
-                        prop_assert!(part.body.end <= after.header.start);
-                    }
-                }
+                are_nested(&parts, raw.len());
             }
         }
     }

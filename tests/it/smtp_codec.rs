@@ -3,41 +3,11 @@
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sidepost::smtp::codec::{ChunkDecoder, DataDecoder, Decode, Flaw, Line, LineReader, MAX_LINE};
+use sidepost::smtp::codec::{ChunkDecoder, DataDecoder, Decode, Flaw, LineReader, MAX_LINE};
+
+use crate::properties::codec::{Message, Seen, chunked, chunks_hold, cut, decode, lines, reference, stuff};
 
 // === Lines ===
-
-/// A line as a test sees it.
-#[derive(Debug, PartialEq)]
-enum Seen {
-    Command(Vec<u8>),
-    Garble,
-    TooLong,
-}
-
-/// Feeds the pieces one after the other, as a connection would; returns the lines, and the most octets ever held.
-fn lines(pieces: &[&[u8]]) -> (Vec<Seen>, usize) {
-    let (mut reader, mut held, mut most, mut seen) = (LineReader::default(), Vec::new(), 0, Vec::new());
-    for piece in pieces {
-        held.extend_from_slice(piece);
-        loop {
-            let scan = reader.scan(&held);
-            if let Some(line) = scan.line {
-                seen.push(match line {
-                    Line::Command { len } => Seen::Command(held[..len].to_vec()),
-                    Line::Garble => Seen::Garble,
-                    Line::TooLong => Seen::TooLong,
-                });
-            }
-            held.drain(..scan.used);
-            if scan.line.is_none() && scan.used == 0 {
-                break;
-            }
-        }
-        most = most.max(held.len());
-    }
-    (seen, most)
-}
 
 fn command(text: &str) -> Seen {
     Seen::Command(text.as_bytes().to_vec())
@@ -58,16 +28,16 @@ fn only_crlf_ends_a_line() {
         (b"NOOP\x00\x0b\x0c\x85RSET\r\n", vec![Seen::Command(b"NOOP\x00\x0b\x0c\x85RSET".to_vec())]),
     ];
     for (input, expected) in table {
-        assert_eq!(&lines(&[input]).0, expected, "{:?}", input.escape_ascii().to_string());
+        assert_eq!(&lines(&[input], LineReader::scan).0, expected, "{:?}", input.escape_ascii().to_string());
     }
 }
 
 #[test]
 fn a_line_may_be_as_long_as_the_limit_and_no_longer() {
     let line = |len| [vec![b'a'; len], b"\r\nNOOP\r\n".to_vec()].concat();
-    assert_eq!(lines(&[&line(510)]).0[0], Seen::Command(vec![b'a'; 510]));
-    assert_eq!(lines(&[&line(MAX_LINE)]).0[0], Seen::Command(vec![b'a'; MAX_LINE]));
-    assert_eq!(lines(&[&line(MAX_LINE + 1)]).0, [Seen::TooLong, command("NOOP")]);
+    assert_eq!(lines(&[&line(510)], LineReader::scan).0[0], Seen::Command(vec![b'a'; 510]));
+    assert_eq!(lines(&[&line(MAX_LINE)], LineReader::scan).0[0], Seen::Command(vec![b'a'; MAX_LINE]));
+    assert_eq!(lines(&[&line(MAX_LINE + 1)], LineReader::scan).0, [Seen::TooLong, command("NOOP")]);
 }
 
 #[test]
@@ -75,26 +45,14 @@ fn an_endless_line_is_not_held() {
     let piece = [b'A'; 4096];
     let mut pieces = vec![&piece[..]; 1000];
     pieces.push(b"\r\nNOOP\r\n");
-    let (seen, most) = lines(&pieces);
+    let (seen, most) = lines(&pieces, LineReader::scan);
     assert_eq!(seen, [Seen::TooLong, command("NOOP")]);
     assert!(most <= MAX_LINE + 2, "{most} octets held");
 }
 
 // === Data ===
 
-/// Decodes the pieces; the octets that follow the dot come back.
-fn decode(pieces: &[&[u8]], limit: usize) -> Option<(Result<Bytes, Flaw>, Vec<u8>)> {
-    let mut decoder = DataDecoder::new(limit);
-    for (i, piece) in pieces.iter().enumerate() {
-        if let Some(end) = decoder.decode(piece) {
-            let rest = [&piece[end..], &pieces[i + 1..].concat()].concat();
-            return Some((decoder.finish(), rest));
-        }
-    }
-    None
-}
-
-fn whole(input: &[u8]) -> Option<(Result<Bytes, Flaw>, Vec<u8>)> {
+fn whole(input: &[u8]) -> Option<Message> {
     decode(&[input], usize::MAX)
 }
 
@@ -169,30 +127,6 @@ fn a_message_without_room_is_read_to_its_dot_and_not_held() {
 
 // === Chunks ===
 
-/// Gives each chunk in pieces, and what followed it in the same piece back.
-fn chunked(chunks: &[&[u8]], lengths: &[usize], limit: usize) -> Result<Bytes, Flaw> {
-    let mut decoder = ChunkDecoder::new(limit);
-    for (i, chunk) in chunks.iter().enumerate() {
-        decoder = decoder.expect(chunk.len() as u64, i + 1 == chunks.len());
-        let sent = [chunk, &b"BDAT"[..]].concat();
-        let mut given = 0;
-        // An empty chunk has ended before anything came.
-        let mut end = decoder.decode(b"");
-        for piece in cut(&sent, lengths) {
-            if end.is_some() {
-                break;
-            }
-            end = decoder.decode(piece).map(|end| given + end);
-            given += piece.len();
-        }
-        assert_eq!(end, Some(chunk.len()), "a chunk ends where it was said to end");
-        assert!(decoder.held() <= limit);
-        assert!(!decoder.is_flawed() || decoder.held() == 0);
-        decoder = decoder.checked()?;
-    }
-    decoder.finish()
-}
-
 #[test]
 fn chunks_are_taken_as_they_are() {
     type Row<'a> = (&'a [&'a [u8]], Result<&'a [u8], Flaw>);
@@ -230,59 +164,12 @@ fn a_chunk_that_is_announced_is_not_held_before_it_comes() {
 
 // === Laws ===
 
-/// One octet at a time, as the RFC words it. Of several flaws the line ends speak.
-fn reference(input: &[u8]) -> Option<(Result<Vec<u8>, Flaw>, usize)> {
-    let mut start = 0;
-    let mut content = Vec::new();
-    let mut flawed = false;
-    loop {
-        let end = start + input[start..].windows(2).position(|w| w == b"\r\n")? + 2;
-        let line = &input[start..end];
-        if line == b".\r\n" {
-            return Some((if flawed { Err(Flaw::LineEnds) } else { Ok(content) }, end));
-        }
-        let crs = line.iter().rev().skip(1).take_while(|octet| **octet == b'\r').count();
-        let text = &line[..line.len() - 1 - crs];
-        flawed |= text.contains(&b'\r') || text.contains(&b'\n') || (text == b"." && crs > 1);
-        content.extend_from_slice(text.strip_prefix(b".").unwrap_or(text));
-        content.extend_from_slice(b"\r\n");
-        start = end;
-    }
-}
-
-/// Cuts into pieces of these lengths, round and round.
-fn cut<'a>(mut input: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
-    let mut pieces = Vec::new();
-    for length in lengths.iter().cycle() {
-        if input.is_empty() {
-            break;
-        }
-        let (piece, rest) = input.split_at((*length).min(input.len()));
-        pieces.push(piece);
-        input = rest;
-    }
-    pieces
-}
-
-fn stuff(content: &[u8]) -> Vec<u8> {
-    let mut stuffed = Vec::new();
-    for line in content.split_inclusive(|b| *b == b'\n') {
-        if line.starts_with(b".") {
-            stuffed.push(b'.');
-        }
-        stuffed.extend_from_slice(line);
-    }
-    stuffed.extend_from_slice(b".\r\n");
-    stuffed
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn the_decoder_agrees_with_the_reference(input in vec(prop::sample::select(b"\r\n.\0x".to_vec()), 0..40)) {
-        let expected = reference(&input).map(|(content, end)| (content.map(Bytes::from), input[end..].to_vec()));
-        prop_assert_eq!(whole(&input), expected);
+        prop_assert_eq!(whole(&input), reference(&input));
     }
 
     #[test]
@@ -303,20 +190,8 @@ proptest! {
         lengths in vec(1usize..7, 1..5),
         limit in 0usize..60,
     ) {
-        let once = chunked(&[&content], &[usize::MAX], limit);
-        let mut pieces = cut(&content, if chunks.iter().all(|n| *n == 0) { &[1] } else { &chunks });
-        pieces.push(b"");
-        let many = chunked(&pieces, &lengths, limit);
-        // Which flaw speaks may depend on which chunk it was found in.
-        prop_assert_eq!(many.clone().ok(), once.clone().ok());
-        let lonely = |i: usize| match content[i] {
-            b'\r' => content.get(i + 1) != Some(&b'\n'),
-            b'\n' => i == 0 || content[i - 1] != b'\r',
-            _ => false,
-        };
-        let good = content.len() <= limit && !(0..content.len()).any(lonely);
-        prop_assert_eq!(once, if good { Ok(Bytes::from(content)) } else { Err(many.unwrap_err().max(
-            if (0..content.len()).any(lonely) { Flaw::LineEnds } else { Flaw::TooLarge })) });
+        let chunks = if chunks.iter().all(|n| *n == 0) { vec![1] } else { chunks };
+        chunks_hold(&content, &chunks, &lengths, limit);
     }
 
     #[test]
@@ -333,6 +208,6 @@ proptest! {
     ) {
         let input = [words.concat(), "y".repeat(long.unwrap_or(0)), "\r\n".to_owned()].concat();
         let input = input.as_bytes();
-        prop_assert_eq!(lines(&cut(input, &lengths)).0, lines(&[input]).0);
+        prop_assert_eq!(lines(&cut(input, &lengths), LineReader::scan).0, lines(&[input], LineReader::scan).0);
     }
 }

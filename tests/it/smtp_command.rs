@@ -6,6 +6,8 @@ use sidepost::address::Address;
 use sidepost::reply::Reply;
 use sidepost::smtp::command::{Command, Mail, Utf8, parse};
 
+use crate::properties;
+
 fn read(line: &[u8]) -> Result<Command, Reply> {
     parse(line, "relay.test", Utf8::NotOffered)
 }
@@ -226,12 +228,12 @@ proptest! {
 
     #[test]
     fn any_line_is_answered(line in any_line()) {
-        is_answered(&line);
+        properties::command::holds(&line);
     }
 
     #[test]
     fn any_octets_are_answered(line in vec(any::<u8>(), 0..80)) {
-        is_answered(&line);
+        properties::command::holds(&line);
     }
 
     #[test]
@@ -242,37 +244,5 @@ proptest! {
             prop_assert_eq!(Address::parse(address.as_str()), Ok(address.clone()));
             prop_assert_eq!(read(format!("RCPT TO:<{address}>").as_bytes()), Ok(Command::Rcpt(address)));
         }
-    }
-}
-
-/// Whatever was agreed on; and an address beyond ASCII is read only where that is.
-fn is_answered(line: &[u8]) {
-    for utf8 in [Utf8::NotOffered, Utf8::Offered, Utf8::InUse] {
-        match parse(line, "relay.test", utf8) {
-            Err(reply) => is_lawful(&reply),
-            Ok(Command::Rcpt(address)) => assert!(utf8 == Utf8::InUse || address.is_ascii()),
-            Ok(Command::Mail(mail)) => {
-                assert!(utf8 != Utf8::NotOffered || !mail.utf8);
-                assert!(mail.utf8 || mail.reverse_path.is_none_or(|address| address.is_ascii()));
-            }
-            Ok(_) => {}
-        }
-    }
-}
-
-/// The laws of every reply: one class in both codes, lines of at most 512 octets, printable, CRLF at their end only.
-pub fn is_lawful(reply: &Reply) {
-    assert!((200..600).contains(&reply.code), "{reply}");
-    if let Some(enhanced) = reply.enhanced {
-        assert_eq!(u16::from(enhanced.0), reply.class(), "{reply}");
-    }
-    let mut octets = Vec::new();
-    reply.write_to(&mut octets);
-    let text = String::from_utf8(octets).unwrap();
-    let lines: Vec<&str> = text.strip_suffix("\r\n").unwrap().split("\r\n").collect();
-    for (i, line) in lines.iter().enumerate() {
-        assert!(line.len() <= 510, "{line}");
-        assert!(line.bytes().all(|b| (b' '..=b'~').contains(&b)), "{line}");
-        assert!(line.starts_with(&format!("{}{}", reply.code, if i + 1 == lines.len() { ' ' } else { '-' })), "{line}");
     }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use crate::smtp_command::is_lawful;
+use crate::properties::reply::is_lawful;
 use crate::smtp_world::{Client, Users, World, bare_server, smtp, tls};
 
 fn world() -> (World, TlsConnector) {

@@ -13,7 +13,10 @@ use sidepost::smtp::codec::{ChunkDecoder, Decode, Flaw};
 use sidepost::smtp::sasl::Verdict;
 use sidepost::smtp::session::{Admission, Event, Next, Offer, Session, Step, Terms};
 
-use crate::smtp_command::{any_line, is_lawful};
+use crate::properties;
+use crate::properties::reply::is_lawful;
+use crate::properties::session::STEER;
+use crate::smtp_command::any_line;
 
 fn terms() -> Terms {
     Terms {
@@ -503,61 +506,15 @@ fn encryption_begins_a_new_session() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// Whatever is said, each line and each message gets exactly one lawful reply, and after the end there is none.
+    /// Whatever is said on whatever terms, the witness finds nothing wrong.
     #[test]
-    fn every_line_has_one_reply(
-        lines in vec(any_line(), 0..60), answers in vec(0u8..8, 1..10), utf8_addresses in any::<bool>()
+    fn any_dialogue_is_as_it_was_heard(
+        lines in vec(prop_oneof![9 => any_line(), 1 => Just(b"NO\nOP".to_vec()), 1 => Just(vec![b'x'; 3000])], 0..60),
+        terms in vec(any::<u8>(), 2),
+        answers in vec(0u8..8, STEER - 2),
     ) {
-        let (tls, auth) = (Offer::Optional, true);
-        let mut session = begun(Terms { tls, auth, client: None, utf8_addresses, ..terms() });
-        let mut answers = answers.into_iter().cycle();
-        for line in lines {
-            let greeting = line.to_ascii_uppercase().starts_with(b"EHLO") || line.to_ascii_uppercase().starts_with(b"HELO");
-            let mut step = match answers.next() {
-                Some(0) => session.step(Event::Garble),
-                Some(1) => session.step(Event::TooLong),
-                _ => session.step(Event::Line(&line)),
-            };
-            let mut replies = 0;
-            loop {
-                if let Some(reply) = &step.reply {
-                    replies += 1;
-                    is_lawful(reply);
-                    prop_assert!(reply.enhanced.is_some() || greeting || reply.class() == 3, "{}", reply);
-                    prop_assert!(reply.class() != 3 || matches!(step.next, Next::ReadData | Next::ReadResponse));
-                }
-                let yes = answers.next() != Some(2);
-                step = match step.next {
-                    Next::ReadLine | Next::ReadResponse | Next::Close => break,
-                    Next::ReadChunk(decoder) if yes => session.step(Event::Chunk(id(), read(decoder).checked())),
-                    Next::ReadChunk(_) => session.step(Event::Chunk(id(), Err(Flaw::NoRoom))),
-                    Next::Swallow(_) => session.step(Event::Swallowed),
-                    Next::LookBehind => session.step(Event::Behind(!yes)),
-                    Next::Handshake => session.step(Event::Encrypted(None)),
-                    Next::CheckPassword(_) if yes => session.step(Event::PasswordChecked(Verdict::Welcome(Login::of("x")))),
-                    Next::CheckPassword(_) => session.step(Event::PasswordChecked(Verdict::Refused)),
-                    Next::CheckSender(..) if yes => session.step(Event::SenderChecked(Ok(()))),
-                    Next::CheckSender(..) => session.step(Event::SenderChecked(Err(Reply::new(451, Enhanced(4, 3, 2), "no")))),
-                    Next::ReadData => {
-                        replies -= 1; // 354 asks for the message; the reply to the message is the next one.
-                        session.step(Event::Data(id(), if yes { Ok(Bytes::new()) } else { Err(Flaw::LineEnds) }))
-                    }
-                    Next::Relay(transaction) => {
-                        let envelope = transaction.envelope;
-                        prop_assert!(!envelope.recipients.is_empty());
-                        let mut addresses = envelope.recipients.iter().chain(&envelope.reverse_path);
-                        prop_assert!(utf8_addresses || addresses.all(Address::is_ascii));
-                        session.step(Event::Settled(Reply::new(250, Enhanced(2, 0, 0), "Ok"), Vec::new()))
-                    }
-                };
-            }
-            prop_assert_eq!(replies, 1);
-            if matches!(step.next, Next::Close) {
-                let after = session.step(Event::Line(b"NOOP"));
-                prop_assert!(after.reply.is_none() && matches!(after.next, Next::Close));
-                break;
-            }
-        }
+        let wire = lines.join(&b"\r\n"[..]);
+        properties::session::holds(&[terms, answers, wire, b"\r\n".to_vec()].concat());
     }
 
     /// Events in no order at all: the session may end, but it does not panic.

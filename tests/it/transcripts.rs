@@ -189,7 +189,8 @@ fn parse_answer(text: &str) -> Response {
     }
 }
 
-fn unescape(text: &str) -> Vec<u8> {
+/// The octets that a transcript writes so.
+pub fn unescape(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -236,8 +237,7 @@ fn hide_ids(line: &str) -> String {
 
 async fn tell(file: &Path) -> (String, String) {
     let text = fs::read_to_string(file).unwrap();
-    let flags: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("#! ")).flat_map(|l| l.split(' ')).collect();
-    let mut story = Story::begin(&flags);
+    let mut story = Story::begin(&flags(&text));
     let mut told = String::new();
     for line in text.lines() {
         let real = story.play(line).await.unwrap_or_else(|| line.to_owned());
@@ -247,7 +247,12 @@ async fn tell(file: &Path) -> (String, String) {
     (text, told)
 }
 
-fn stories() -> Vec<PathBuf> {
+/// What a transcript's `#!` lines say.
+pub fn flags(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|l| l.strip_prefix("#! ")).flat_map(|l| l.split(' ')).collect()
+}
+
+pub fn stories() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
     let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|e| e == "txt"));
