@@ -267,7 +267,7 @@ fn build_transport(settings: &Settings) -> Result<HttpTransport, String> {
 fn states(relay: Arc<Relay>) -> web::Accounts {
     Arc::new(move || {
         let state = |(name, trouble): (&str, Option<Cause>)| {
-            let says = |cause: &Cause| format!("{}: {}", cause.kind.row().says, cause.detail);
+            let says = |cause: &Cause| format!("{}: {}", cause.row.says, cause.detail);
             let reason = trouble.as_ref().map_or_else(|| "ok".to_owned(), says);
             AccountState { name: name.to_owned(), ready: trouble.is_none(), reason }
         };

@@ -9,6 +9,7 @@ macro_rules! sayln {
     ($($words:tt)*) => { say!("{}\n", format_args!($($words)*)) };
 }
 
+mod account;
 mod check;
 mod controls;
 mod hash_password;

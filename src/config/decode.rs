@@ -99,7 +99,11 @@ fn stand_in(tree: &mut Json, path: &str, default: Option<Json>) -> Option<()> {
     let (path, default) = match default {
         Some(default) => (path, default),
         None if lookup(tree, parent(path))?.is_array() => (parent(path), Json::Array(Vec::new())),
-        None => return None,
+        // A member that need not be there.
+        None => {
+            let surroundings = lookup_mut(tree, parent(path))?.as_object_mut()?;
+            return surroundings.remove(path.rsplit('.').next()?).map(|_| ());
+        }
     };
     *lookup_mut(tree, path)? = default;
     Some(())

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::access::{Lists, Senders};
 use crate::controls::Policy;
+use crate::outcome::Overrides;
 use crate::pattern::Pattern;
 use crate::route::Route;
 use crate::secret::Secret;
@@ -170,6 +171,8 @@ pub struct Provider {
     pub unsupported: Unsupported,
     /// Whether the API takes addresses whose local part is not ASCII (RFC 6531).
     pub utf8_addresses: bool,
+    /// Other replies than the table's for some outcomes.
+    pub replies: Overrides,
     /// Longest pause a Retry-After can impose on the account.
     #[serde(with = "duration")]
     pub max_hold_off: Duration,

@@ -294,6 +294,9 @@ fn rules_of_account(name: &str, account: &Provider) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut wrong =
         |key: &str, message: String| problems.push(Problem::new(format!("providers.{name}.{key}"), message));
+    if let Err(message) = account.replies.check() {
+        wrong("replies.ambiguous", message);
+    }
     if account.burst == 0 {
         wrong("burst", "must be at least 1".to_owned());
     }

@@ -19,7 +19,7 @@ use crate::controls::Controls;
 use crate::envelope::Transaction;
 use crate::message::Message;
 use crate::metrics::{AccountLabel, Metrics, RequestLabel};
-use crate::outcome::{Cause, Kind, Outcome, Retry, Verdict};
+use crate::outcome::{Cause, Kind, Outcome, Overrides, Retry, Verdict};
 use crate::plan::Terms;
 use crate::provider::{self, Batch, Limits, Provider, Request};
 
@@ -32,6 +32,7 @@ pub struct Account {
     unsupported: Unsupported,
     utf8_addresses: bool,
     ambiguous: Ambiguous,
+    replies: Overrides,
     transport: Arc<dyn Transport>,
     limiter: Limiter,
     rate_counts: RateCounts,
@@ -106,6 +107,7 @@ impl Account {
             unsupported: settings.unsupported,
             utf8_addresses: settings.utf8_addresses,
             ambiguous: delivery.ambiguous,
+            replies: settings.replies.clone(),
             transport,
             limiter: Limiter::new(settings.rate, NonZeroU32::new(settings.burst).unwrap_or(NonZeroU32::MIN)),
             rate_counts: settings.rate_counts,
@@ -138,6 +140,11 @@ impl Account {
         self.utf8_addresses
     }
 
+    /// The outcome that this account gives to a cause.
+    pub fn told(&self, cause: Cause) -> Outcome {
+        Outcome::from_cause(cause.told_by(&self.replies))
+    }
+
     /// What planning has to keep to; `apart` as in [`Terms`].
     pub fn terms(&self, apart: bool) -> Terms<'_> {
         let (fanout, unsupported) = (self.fanout, self.unsupported);
@@ -150,7 +157,7 @@ impl Account {
     /// The cause of the pause.
     pub fn admit(&self, deadline: Instant) -> Result<(), Cause> {
         match self.breaker().look(Instant::now().into_std(), self.start_by(deadline).into_std()) {
-            Pass::Never(cause) => Err(cause),
+            Pass::Never(cause) => Err(cause.told_by(&self.replies)),
             Pass::Now | Pass::At(_) => Ok(()),
         }
     }
@@ -176,7 +183,7 @@ impl Account {
                     outcomes
                 }
                 Attempt::Blocked(cause) => {
-                    delivered.verdicts.extend(self.verdicts(&batch, vec![Outcome::from_cause(cause); batch.len()]));
+                    delivered.verdicts.extend(self.verdicts(&batch, vec![self.told(cause); batch.len()]));
                     return delivered;
                 }
             };
@@ -260,7 +267,10 @@ impl Account {
         let cause = cause.filter(|cause| !(own && is_about_the_key(cause.kind)));
         self.keep_pace(cause);
         self.report(cause);
-        let outcomes = outcomes.into_iter().map(|outcome| if own { of_own_key(outcome) } else { outcome });
+        let outcomes = outcomes.into_iter().map(|outcome| {
+            let outcome = if own { of_own_key(outcome) } else { outcome };
+            outcome.told_by(&self.replies)
+        });
         (status, outcomes.map(|outcome| self.weigh_ambiguous(outcome)).collect())
     }
 
@@ -334,11 +344,11 @@ impl Account {
                 self.show_ready(0);
                 error!(
                     account = %self.name,
-                    cause = cause.kind.row().name,
+                    cause = cause.row.name,
                     status = cause.status,
                     detail = cause.detail,
                     "account paused: mail is answered {} until a probe succeeds",
-                    cause.kind.row().code
+                    cause.row.code
                 );
             }
             (Change::Closed, _) => {
@@ -364,7 +374,7 @@ impl Account {
 
 /// Whether this outcome may be another one after the next attempt.
 fn is_open(outcome: &Outcome) -> bool {
-    outcome.cause().is_some_and(|cause| cause.kind.row().retry == Retry::Within)
+    outcome.cause().is_some_and(|cause| cause.row.retry == Retry::Within)
 }
 
 fn is_about_the_key(kind: Kind) -> bool {
@@ -375,7 +385,7 @@ fn is_about_the_key(kind: Kind) -> bool {
 fn of_own_key(outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Deferred(cause) | Outcome::Rejected(cause) if cause.kind == Kind::Credentials => {
-            Outcome::from_cause(Cause { kind: Kind::BadLogin, ..cause })
+            Outcome::from_cause(cause.of_kind(Kind::BadLogin))
         }
         outcome => outcome,
     }

@@ -168,6 +168,6 @@ fn paused(cause: &Cause, left: Duration) -> Cause {
         Kind::Credentials | Kind::Quota | Kind::Misconfigured | Kind::Throttled => cause.kind,
         _ => Kind::Unavailable,
     };
-    let why = if cause.detail.is_empty() { cause.kind.row().name } else { &cause.detail };
+    let why = if cause.detail.is_empty() { cause.row.name } else { &cause.detail };
     Cause::new(kind, format!("paused, next try in {} s: {why}", left.as_secs() + 1))
 }

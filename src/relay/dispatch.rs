@@ -84,7 +84,7 @@ impl Relay {
             }
             let verdicts = std::mem::take(&mut delivered.verdicts).into_iter();
             let (goes_on, done): (Vec<Verdict>, Vec<Verdict>) =
-                verdicts.partition(|verdict| verdict.outcome.cause().is_some_and(|cause| may_go_on(cause.kind)));
+                verdicts.partition(|verdict| verdict.outcome.cause().is_some_and(may_go_on));
             whole.absorb(Delivered { verdicts: done, ..delivered });
             if goes_on.is_empty() {
                 break;
@@ -105,7 +105,7 @@ impl Relay {
     ) -> Delivered {
         match self.prepare(account, transaction, open) {
             Ok((message, plan)) => deliver(account, &message, plan, transaction, deadline).await,
-            Err(cause) => all(open, account.name(), &Outcome::from_cause(cause)),
+            Err(cause) => all(open, account.name(), &account.told(cause)),
         }
     }
 
@@ -144,8 +144,8 @@ async fn deliver(
 }
 
 /// Whether another account may be tried: nothing was sent, and the mail is not at fault.
-fn may_go_on(kind: Kind) -> bool {
-    matches!(kind.row().retry, Retry::Within | Retry::Elsewhere)
+fn may_go_on(cause: &Cause) -> bool {
+    matches!(cause.row.retry, Retry::Within | Retry::Elsewhere)
 }
 
 fn no_route(recipient: &Address) -> Verdict {

@@ -96,7 +96,7 @@ impl Journal {
             Outcome::Accepted { id } => format!("{recipient} accepted {}", id.as_deref().unwrap_or("without an id")),
             Outcome::Deferred(cause) | Outcome::Rejected(cause) => {
                 let status = cause.status.map(|status| format!(" {status}")).unwrap_or_default();
-                format!("{recipient} {}{status}: {}", cause.kind.row().name, self.hide_addresses(&cause.detail))
+                format!("{recipient} {}{status}: {}", cause.row.name, self.hide_addresses(&cause.detail))
             }
         }
     }
@@ -147,7 +147,7 @@ fn loudest(verdicts: &[Verdict]) -> Loudness {
         Outcome::Accepted { id: Some(_) } => Loudness::Info,
         // A success whose body was not the documented one: believed, and worth a look.
         Outcome::Accepted { id: None } => Loudness::Warn,
-        Outcome::Deferred(cause) | Outcome::Rejected(cause) => cause.kind.row().loudness,
+        Outcome::Deferred(cause) | Outcome::Rejected(cause) => cause.row.loudness,
     };
     verdicts.iter().map(|v| loudness(&v.outcome)).max_by_key(|l| *l as u8).unwrap_or(Loudness::Info)
 }

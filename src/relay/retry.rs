@@ -34,7 +34,7 @@ impl RetryPolicy {
     /// What the API asks for is kept to exactly. Else the backoff has decorrelated jitter: anything between the shortest
     /// pause and three times the last one, so that clients that failed at one moment do not come back at one.
     pub fn next(&self, attempts: Attempts, cause: &Cause, left: Duration, chance: f64) -> Option<Duration> {
-        if attempts.made >= self.max_attempts || cause.kind.row().retry != Retry::Within {
+        if attempts.made >= self.max_attempts || cause.row.retry != Retry::Within {
             return None;
         }
         let room = left.checked_sub(self.attempt_timeout)?;

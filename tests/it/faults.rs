@@ -118,6 +118,27 @@ async fn shares_are_apart() {
     assert!(reply.starts_with("451 4.4.5 ") && reply.contains("of this sender's domain"), "{reply}");
 }
 
+/// An operator may tell it otherwise; what is told decides what else happens.
+#[tokio::test(start_paused = true)]
+async fn the_table_can_be_changed() {
+    let changed = [
+        "providers.main.replies.bad-content=451 4.6.0",
+        "providers.main.replies.server_error=550 5.3.0 yes",
+        "providers.main.replies.unreachable=no",
+    ];
+    let replies_to = async |answer: Answer| {
+        let script = Script::new([answer]);
+        let reply = submit(&relay(&config(&changed), &script), ANN).await;
+        (reply, script.requests())
+    };
+    let (reply, requests) = replies_to(Answer::status(422)).await;
+    assert!(reply.starts_with("451 4.6.0 ") && requests == 1, "{reply}");
+    let (reply, requests) = replies_to(Answer::status(500)).await;
+    assert!(reply.starts_with("250 ") && requests == 2, "{reply}");
+    let (reply, requests) = replies_to(Answer::NotSent(Kind::Unreachable)).await;
+    assert!(reply.starts_with("451 4.4.1 ") && requests == 1, "{reply}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn attempts_end() {
     let script = Script::new(vec![Answer::status(503); 9]);

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::account::AccountArgs;
 use super::{Failure, REFUSED, USAGE};
 use crate::address::Address;
-use crate::config::{ProviderKind, Unsupported};
+use crate::config::Unsupported;
 use crate::controls::{Control, Controls};
 use crate::envelope::Envelope;
 use crate::message::Message;
@@ -36,12 +37,8 @@ pub struct Render {
     /// Who has logged in, for rules about that
     #[arg(long, value_name = "NAME")]
     principal: Option<String>,
-    /// For which API [default: that of the configuration, or scaisend]
-    #[arg(long, value_name = "KIND", value_parser = kind)]
-    provider: Option<ProviderKind>,
-    /// For which account of the configuration, if it has several
-    #[arg(long, value_name = "NAME")]
-    account: Option<String>,
+    #[command(flatten)]
+    of: AccountArgs,
     /// What to do with what the API has no field for: refuse or degrade (unsupported)
     #[arg(long, value_name = "POLICY", value_parser = policy)]
     unsupported: Option<Unsupported>,
@@ -51,12 +48,6 @@ pub struct Render {
     /// The From of a mail that has none (sender.default)
     #[arg(long, value_name = "MAILBOX")]
     default_from: Option<String>,
-    /// Render as this configuration file would [default: none, and no environment]
-    #[arg(long, short, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Set one key: --set sender.rewrite=always
-    #[arg(long, short, value_name = "KEY=VALUE")]
-    set: Vec<String>,
     /// What headers may ask for (controls.allow), with commas between, or "all" [default: the configuration's default]
     #[arg(long, value_name = "NAMES", value_parser = allowed)]
     controls: Option<Allowed>,
@@ -85,11 +76,6 @@ struct Rendered {
     recipients: Vec<(Address, &'static str, usize)>,
 }
 
-pub(super) fn kind(text: &str) -> Result<ProviderKind, String> {
-    let known = ProviderKind::ALL.into_iter().find(|kind| kind.name() == text);
-    known.ok_or_else(|| format!("one of {}", ProviderKind::ALL.map(ProviderKind::name).join(", ")))
-}
-
 fn policy(text: &str) -> Result<Unsupported, String> {
     match text {
         "refuse" => Ok(Unsupported::Refuse),
@@ -111,7 +97,7 @@ impl Render {
                 Ok(())
             }
             Err(cause) => {
-                let row = cause.kind.row();
+                let row = cause.row;
                 let text = format!("{}: {}", row.says, cause.detail);
                 if self.json {
                     let refused = json!({"code": row.code, "enhanced": row.enhanced.to_string(), "text": text});
