@@ -127,7 +127,7 @@ impl Running {
         if config.smtp.auth.passthrough {
             server = server.with_auth(Arc::new(Passthrough::new(refused_keys)));
         }
-        let server = Arc::new(server);
+        let server = Arc::new(server.with_journal(Journal::new(config.log.addresses)));
         let doors = open_doors(&config.smtp, inherited, tls.as_ref().map(|(tls, _)| tls))?;
         let smtp: Vec<Listen> = doors.iter().map(Door::url).collect();
         for door in doors {

@@ -204,8 +204,17 @@ fn read_file(path: &Path) -> Result<figment::providers::Data<Toml>, Problem> {
         |message: String| Problem { key: shown.clone(), message, origin: "the command line or SIDEPOST_CONFIG".into() };
     let text =
         std::fs::read_to_string(path).map_err(|e| wrong(format!("the configuration file cannot be read: {e}")))?;
-    text.parse::<toml::Table>().map_err(|e| wrong(format!("not valid TOML: {}", e.to_string().trim())))?;
+    // The parser's own sentence shows the line, which may hold a key.
+    text.parse::<toml::Table>()
+        .map_err(|e| wrong(format!("not valid TOML{}: {}", place_of(&text, &e), e.message().replace('\n', "; "))))?;
     Ok(Toml::file_exact(path))
+}
+
+/// Where in the text an error is, in words.
+fn place_of(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!(" at line {}, column {column}", before.matches('\n').count() + 1)
 }
 
 /// A single value with a name for where it came from: one layer of its own, so that provenance tells which variable.

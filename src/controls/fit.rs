@@ -11,6 +11,9 @@ use crate::outcome::{Cause, Kind};
 
 type Chosen = BTreeMap<Control, Wish>;
 
+/// Longest mark in a text that is looked at, in characters.
+const MARK: usize = 100;
+
 impl Reading<'_> {
     /// One setting for each control that the API has a field for, cut to its limits.
     pub(super) fn fit(mut self, message: &Message) -> Result<Controls, Cause> {
@@ -106,10 +109,11 @@ impl Reading<'_> {
                 .flat_map(move |open| text.match_indices(open).filter_map(|(at, _)| text.get(at + 2..)))
         });
         let name = |mark: &str| {
+            // Of each mark so much and no more: a text of nothing but brackets has as many marks as octets.
+            let mark: String = mark.chars().take(MARK).collect();
             let mark = mark.trim_start_matches(['{', ' ']);
             let mark = mark.strip_prefix("var:").or_else(|| mark.strip_prefix("params.")).unwrap_or(mark);
-            let name: String =
-                mark.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '-')).take(100).collect();
+            let name: String = mark.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '-')).collect();
             name.to_ascii_lowercase()
         };
         if self.data.is_empty() {

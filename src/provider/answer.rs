@@ -7,9 +7,6 @@ use serde_json::Value;
 use super::{Batch, Response};
 use crate::outcome::{Cause, Kind, Outcome};
 
-/// Longest pause believed; also what keeps nonsense from stopping an account for a year.
-const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
-
 /// The kind that a status stands for where the provider has no rule of its own (provider reference §3.2, rows 6–30).
 /// Success is not decided here.
 pub fn kind_of_status(status: u16) -> Kind {
@@ -98,7 +95,7 @@ fn path_of(loc: &Value) -> String {
 pub fn retry_after(response: &Response) -> Option<Duration> {
     let value = |name: &str| response.headers.get(name)?.to_str().ok().map(str::trim);
     let until = |then: SystemTime| then.duration_since(response.received).unwrap_or_default();
-    let pause = match value("retry-after") {
+    match value("retry-after") {
         Some(text) => match text.parse() {
             Ok(seconds) => Some(Duration::from_secs(seconds)),
             Err(_) => httpdate::parse_http_date(text).ok().map(until),
@@ -108,8 +105,7 @@ pub fn retry_after(response: &Response) -> Option<Duration> {
             UNIX_EPOCH.checked_add(Duration::from_secs(reset)).map(until)
         }
         None => None,
-    };
-    pause.map(|p| p.min(MAX_RETRY_AFTER))
+    }
 }
 
 /// How the body of a 2xx reads (provider reference §3.4).

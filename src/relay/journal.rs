@@ -51,6 +51,7 @@ impl Journal {
         let client = transaction.origin.client.map(|ip| ip.to_string()).unwrap_or_default();
         let reply = self.hide_addresses(&entry.reply.to_string());
         let (obeyed, ignored) = describe_controls(entry.controls);
+        let ignored = ignored.map(|ignored| self.hide_addresses(&ignored));
         macro_rules! event {
             ($level:ident) => {
                 $level!(
@@ -102,7 +103,7 @@ impl Journal {
     }
 
     /// The API's words without the addresses that they may quote, unless the log shows addresses.
-    fn hide_addresses(self, words: &str) -> String {
+    pub fn hide_addresses(self, words: &str) -> String {
         let hide = |word: &str| if word.contains('@') { "(address)".to_owned() } else { word.to_owned() };
         match self.addresses {
             LogAddresses::Full => words.to_owned(),

@@ -32,11 +32,14 @@ const SMALL: usize = 4 * 1024;
 const LARGE: usize = 64 * 1024;
 /// So many octets of replies are sent at once at the latest.
 const REPLIES: usize = 4 * 1024;
-/// A message that comes slower than this many octets a second on the whole is not waited for.
+/// A message that comes slower than this many octets a second is not waited for.
 const SLOWEST: u64 = 1024;
 /// How long the rest of what the client sends is swallowed after a 421: closing with octets unread would reset the
 /// connection, and the reset can overtake the reply.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long the last octet of a reply is held back from a client that has closed its side. One that has closed only that
+/// reads on; the system of one that is gone answers the first octets with a reset, and the last one cannot be written.
+const LAST_OCTET: Duration = Duration::from_millis(250);
 
 /// Serves one client to the end of its connection. A panic ends this connection and nothing else.
 pub async fn serve<S, R>(stream: S, peer: Greeted, server: Arc<Server<R>>)
@@ -99,6 +102,10 @@ impl<R: Submit> Connection<R> {
             let event = match step.next {
                 Next::ReadLine => {
                     if !self.session.holds_octets() {
+                        // The message is held until its reply is on the wire.
+                        if !self.wire.untold.is_empty() {
+                            self.wire.flush().await?;
+                        }
                         share.release();
                     }
                     self.wire.read_line(self.session.in_transaction(), LineReader::scan).await
@@ -120,8 +127,8 @@ impl<R: Submit> Connection<R> {
                 Next::Relay(transaction) => {
                     // Nobody knows how long it takes; the replies to what came before must not wait for it.
                     self.wire.flush().await?;
-                    let held = std::mem::replace(&mut share, self.server.budget.share());
-                    let settled = self.relay(transaction, held).await;
+                    let settled = self.relay(transaction).await;
+                    self.wire.look_for_end().await;
                     receipt = settled.receipt;
                     Ok(Event::Settled(settled.reply, settled.each))
                 }
@@ -134,7 +141,8 @@ impl<R: Submit> Connection<R> {
                     let is_verdict = matches!(event, Event::Line(_) | Event::SenderChecked(_));
                     let step = self.session.step(event);
                     if let Some(refusal) = step.reply.as_ref().filter(|reply| is_verdict && reply.is_policy()) {
-                        tracing::info!(client = name(self.client), reply = %refusal, "refused");
+                        let reply = self.server.journal.hide_addresses(&refusal.to_string());
+                        tracing::info!(client = name(self.client), reply, "refused");
                     }
                     step
                 }
@@ -222,11 +230,10 @@ impl<R: Submit> Connection<R> {
 
     /// Relays to the end, although the client may hang up meanwhile: nothing is read until it is settled. A panic in it is
     /// a temporary refusal of this mail and nothing else. Boxed, or every idle connection would hold room for it.
-    async fn relay(&self, transaction: Transaction, share: Share) -> Settled {
+    async fn relay(&self, transaction: Transaction) -> Settled {
         let id = transaction.id;
         let submitted = Box::pin(Arc::clone(&self.server.relay).submit(transaction));
         let settled = AssertUnwindSafe(submitted).catch_unwind().await;
-        drop(share);
         settled.unwrap_or_else(|_| {
             self.server.metrics.panics.inc();
             tracing::error!(%id, client = name(self.client), "a bug of the relay ended this transaction");
@@ -267,6 +274,8 @@ struct Wire {
     idle_timeout: Duration,
     drain: Duration,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Whether the client has closed its side, while it waited for a reply.
+    is_leaving: bool,
     /// Set when the shutdown was seen: until then a transaction may go on.
     drain_by: Option<Instant>,
 }
@@ -284,6 +293,7 @@ impl Wire {
             drain: server.drain,
             // A token of its own: waiting on the shared one would take one lock for all connections with every read.
             shutdown: Box::pin(server.shutdown.child_token().cancelled_owned()),
+            is_leaving: false,
             drain_by: None,
         }
     }
@@ -352,8 +362,7 @@ impl Wire {
 
     /// Feeds the decoder up to where it ends.
     async fn read_content(&mut self, decoder: &mut impl Decode, share: &mut Share) -> Result<(), Lost> {
-        let begun = Instant::now();
-        let mut octets = 0;
+        let (mut window, mut octets) = (Instant::now(), 0);
         self.input.advance(std::mem::take(&mut self.used));
         loop {
             if decoder.is_flawed() {
@@ -374,8 +383,14 @@ impl Wire {
             if full {
                 self.input.reserve(LARGE);
             }
-            let whole = begun + self.idle_timeout + Duration::from_secs(octets / SLOWEST);
-            self.fill(whole.min(Instant::now() + self.idle_timeout), true).await?;
+            // So much in each idle timeout, whatever came before: what trickles in holds memory all the time.
+            if window.elapsed() >= self.idle_timeout {
+                if octets < SLOWEST * window.elapsed().as_secs() {
+                    return Err(Lost::Idle);
+                }
+                (window, octets) = (Instant::now(), 0);
+            }
+            self.fill(Instant::now() + self.idle_timeout, true).await?;
         }
     }
 
@@ -419,9 +434,17 @@ impl Wire {
         if self.output.is_empty() {
             return Ok(());
         }
+        let held_back = usize::from(self.is_leaving && !self.untold.is_empty());
+        let (first, last) = self.output.split_at(self.output.len() - held_back);
         let sent = timeout(self.idle_timeout, async {
-            self.stream.write_all(&self.output).await?;
-            self.stream.flush().await
+            self.stream.write_all(first).await?;
+            self.stream.flush().await?;
+            if !last.is_empty() {
+                tokio::time::sleep(LAST_OCTET).await;
+                self.stream.write_all(last).await?;
+                self.stream.flush().await?;
+            }
+            io::Result::Ok(())
         });
         let sent = sent.await;
         self.output.clear();
@@ -434,6 +457,20 @@ impl Wire {
         Ok(())
     }
 
+    /// Sees whether the client closed its side while it waited: it has said all that it will say, or it has given up.
+    async fn look_for_end(&mut self) {
+        while self.input.len() < LARGE {
+            if self.input.len() == self.input.capacity() {
+                self.input.reserve(SMALL);
+            }
+            match self.stream.read_buf(&mut self.input).now_or_never() {
+                Some(Ok(octets)) if octets > 0 => {}
+                Some(_) => return self.is_leaving = true,
+                None => return,
+            }
+        }
+    }
+
     async fn last_words(&mut self, reply: &Reply) -> Result<(), Lost> {
         self.say(reply).await?;
         self.close(true).await
@@ -442,9 +479,13 @@ impl Wire {
     /// Sends what is to be said, and ends the stream.
     async fn close(&mut self, linger: bool) -> Result<(), Lost> {
         self.flush().await?;
-        if self.stream.shutdown().await.is_ok() && linger {
-            let _ = timeout(LINGER, self.swallow()).await;
-        }
+        // TLS has a last word of its own, which a client that does not read would keep waiting.
+        let end = timeout(LINGER, async {
+            if self.stream.shutdown().await.is_ok() && linger {
+                self.swallow().await;
+            }
+        });
+        let _ = end.await;
         Ok(())
     }
 

@@ -26,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
-use crate::config;
+use crate::config::{self, LogAddresses};
 use crate::envelope::{Envelope, Origin, Transaction};
 use crate::metrics::Metrics;
+use crate::relay::journal::Journal;
 use crate::relay::{Relay, Settled};
 use crate::reply::Reply;
 use budget::Budget;
@@ -121,6 +122,7 @@ pub struct Server<R> {
     greeting_delay: Duration,
     /// How long after the shutdown a message may still come in: what comes in last has a whole deadline left.
     drain: Duration,
+    journal: Journal,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
@@ -147,6 +149,7 @@ impl<R: Submit> Server<R> {
             idle_timeout: smtp.idle_timeout.min(LONGEST),
             greeting_delay: smtp.greeting_delay,
             drain: delivery.drain.min(LONGEST),
+            journal: Journal::new(LogAddresses::Full),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }
@@ -162,6 +165,12 @@ impl<R: Submit> Server<R> {
     #[must_use]
     pub fn with_auth(self, auth: Arc<dyn Authenticate>) -> Self {
         Self { auth: Some(auth), ..self }
+    }
+
+    /// The same with a log that shows as much of addresses as the operator wants.
+    #[must_use]
+    pub fn with_journal(self, journal: Journal) -> Self {
+        Self { journal, ..self }
     }
 
     /// Begins the drain: no more connections; idle sessions get 421; what runs may finish within `delivery.drain`.

@@ -413,6 +413,48 @@ fn render_follows_a_configuration() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// How many mails the sandbox has taken.
+fn taken(relay: &Relay) -> usize {
+    let mails: Value = serde_json::from_str(&relay.get("/sandbox/mails").1).unwrap();
+    mails["mails"].as_array().unwrap().iter().filter(|mail| mail["taken"] == true).count()
+}
+
+/// A client that runs out of patience closes its socket like any other. Its next try finds what became of the first.
+#[test]
+fn a_client_that_gives_up_is_not_sent_for_twice() {
+    let relay = Relay::sandbox(&[]);
+    let mut first = relay.connect();
+    let mail = "From: app@example.com\r\nTo: slow-700@example.com\r\nSubject: hi\r\n\r\nhello\r\n.";
+    for line in ["EHLO test", "MAIL FROM:<app@example.com>", "RCPT TO:<slow-700@example.com>", "DATA"] {
+        first.say(line);
+    }
+    write!(first.stream.get_mut(), "{mail}\r\n").unwrap();
+    drop(first);
+    assert!(relay.send("slow-700").starts_with("250 2.0.0 Ok "));
+    assert_eq!(taken(&relay), 1);
+    // Once more, on purpose.
+    assert!(relay.send("slow-700").starts_with("250 2.0.0 Ok "));
+    assert_eq!(taken(&relay), 2);
+}
+
+/// A client that has closed only its own side is told, and that is all it is owed.
+#[test]
+fn a_client_that_closes_its_side_is_told() {
+    let relay = Relay::sandbox(&[]);
+    for n in 1..=2 {
+        let mut client = relay.connect();
+        let all = "EHLO t\r\nMAIL FROM:<app@example.com>\r\nRCPT TO:<slow-100@example.com>\r\nDATA\r\n";
+        client.stream.get_mut().write_all(all.as_bytes()).unwrap();
+        let mail = "From: app@example.com\r\nSubject: hi\r\n\r\nhello\r\n.\r\nQUIT\r\n";
+        client.stream.get_mut().write_all(mail.as_bytes()).unwrap();
+        client.stream.get_mut().shutdown(std::net::Shutdown::Write).unwrap();
+        let mut said = String::new();
+        client.stream.read_to_string(&mut said).unwrap();
+        assert!(said.contains("\r\n250 2.0.0 Ok ") && said.ends_with("221 2.0.0 Bye\r\n"), "{said}");
+        assert_eq!(taken(&relay), n, "two equal mails on purpose are two");
+    }
+}
+
 /// Whoever reads the output may leave before its end.
 #[test]
 fn a_reader_that_leaves_is_no_bug() {

@@ -15,6 +15,7 @@ mod laws;
 mod laws_of_mail;
 mod messages;
 mod mime_limits;
+mod patterns;
 mod properties;
 mod providers;
 mod raw_http;

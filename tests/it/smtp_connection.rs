@@ -229,6 +229,22 @@ async fn octets_that_trickle_in_do_not_make_a_message() {
     assert!(world.taken().is_empty());
 }
 
+/// What came fast at first buys no time for what trickles in behind it.
+#[tokio::test(start_paused = true)]
+async fn a_fast_beginning_buys_no_time() {
+    let world = World::new();
+    let mut client = world.client().await;
+    client.begins_a_mail_to("c@d.test").await;
+    client.says(&"y".repeat(900_000)).await;
+    let begun = Instant::now();
+    while begun.elapsed() < IDLE * 3 {
+        client.says("x").await;
+        sleep(IDLE - Duration::from_secs(10)).await;
+    }
+    client.hears("421 4.4.2").await;
+    assert!(world.taken().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_but_steady_message_is_waited_for() {
     let world = World::new();
