@@ -12,7 +12,7 @@
 //!
 //! Rooms, high to low; each imports only from below (`tests/it/house.rs` checks it):
 //! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan` · `provider` · `config` · `controls`, `sender`,
-//! `access`, `route` · `outcome` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`, `secret`, `password`, `recent`, `files`, `metrics`.
+//! `access`, `route` · `outcome` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`, `secret`, `password`, `recent`, `network`, `files`, `metrics`.
 
 pub mod access;
 pub mod address;
@@ -25,6 +25,7 @@ pub mod files;
 pub mod message;
 pub mod metrics;
 pub mod mime;
+pub mod network;
 pub mod outcome;
 pub mod password;
 pub mod pattern;

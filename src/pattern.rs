@@ -69,12 +69,12 @@ fn ascii_domain(domain: &str) -> Option<String> {
     if domain.is_ascii() {
         return Some(domain.to_owned());
     }
-    let label = |label: &str| match label.contains(['*', '?']) {
-        true => label.is_ascii().then(|| label.to_owned()),
-        false => {
-            let address = Address::parse_in(Alphabet::Utf8, &format!("x@{}", label.to_lowercase())).ok()?;
-            Some(address.domain().to_owned())
+    let label = |label: &str| {
+        if label.contains(['*', '?']) {
+            return label.is_ascii().then(|| label.to_owned());
         }
+        let address = Address::parse_in(Alphabet::Utf8, &format!("x@{}", label.to_lowercase())).ok()?;
+        Some(address.domain().to_owned())
     };
     Some(domain.split('.').map(label).collect::<Option<Vec<_>>>()?.join("."))
 }

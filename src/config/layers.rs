@@ -254,7 +254,8 @@ fn typed(text: &str, like: Option<&Json>) -> Value {
                 _ => text.split(',').map(|item| Value::from(item.trim())).collect::<Vec<_>>().into(),
             }
         }
-        _ => text.into(),
+        // Quotes as in the file are none of the text's own.
+        _ => text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).into(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a configuration must obey beyond the types of its values.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -169,6 +170,11 @@ fn limits(config: &Config) -> Vec<Problem> {
             problems.push(Problem::new(key, "must be at least 1 and at most 1000000"));
         }
     }
+    // RFC 5321 §4.5.3.2.1: clients wait five minutes for the greeting, and many only half a minute.
+    if smtp.greeting_delay > Duration::from_secs(30) {
+        problems
+            .push(Problem::new("smtp.greeting_delay", "must be at most 30s, or clients leave before they are greeted"));
+    }
     if smtp.max_errors == 0 {
         problems.push(Problem::new("smtp.max_errors", "must be at least 1"));
     }
@@ -305,6 +311,9 @@ fn rules_of_account(name: &str, account: &Provider) -> Vec<Problem> {
     }
     if account.kind == ProviderKind::NexusProMail && account.fanout == Fanout::Single {
         wrong("fanout", "NexusProMail takes one recipient a call; use \"auto\"".to_owned());
+    }
+    if account.send_path.contains("://") || account.send_path.contains(['?', '#', ' ']) {
+        wrong("send_path", "is a path like \"/v3/mail/send\"; the address goes into base_url".to_owned());
     }
     if let Err(message) = check_url(&account.base_url) {
         wrong("base_url", message);

@@ -133,6 +133,11 @@ impl<'a> Reading<'a> {
             _ => {}
         }
         if !self.policy.allows(control) {
+            let asks = matches!(&read, Ok(Some(setting)) if !matches!(setting, Setting::Switch(false)));
+            if asks && control.matters() {
+                let why = format!("asks for {}, and controls.allow lacks it", control.name());
+                return Err(Cause::new(Kind::Unsupported, format!("{header} {why}")));
+            }
             self.ignore(&header, NOT_ALLOWED);
             return Ok(());
         }

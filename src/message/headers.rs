@@ -44,6 +44,11 @@ const KEPT_BACK: &[&str] = &[
     "authentication-results",
     "arc-",
     "x-sg-",
+    // Credentials of other vendors' gateways, which no reader is meant to see.
+    "authorization",
+    "proxy-authorization",
+    "x-api-key",
+    "x-postmark-server-token",
     "feedback-id",
     "x-feedback-id",
 ];

@@ -183,6 +183,9 @@ impl Account {
                     outcomes
                 }
                 Attempt::Blocked(cause) => {
+                    if attempts.pause > Duration::ZERO {
+                        self.budget().refund();
+                    }
                     delivered.verdicts.extend(self.verdicts(&batch, vec![self.told(cause); batch.len()]));
                     return delivered;
                 }
@@ -226,7 +229,7 @@ impl Account {
         deadline.checked_sub(self.retry.attempt_timeout).unwrap_or(deadline)
     }
 
-    /// Its turn first, the request then: what waits holds no rendered copy of the mail.
+    /// Its turn first, the request then: what waits for the limiter holds no rendered copy of the mail.
     async fn attempt(&self, mail: Mail<'_>, batch: &Batch, start_by: Instant) -> Attempt {
         if let Err(cause) = self.wait_for_turn(mail.transaction, batch, start_by).await {
             return Attempt::Blocked(cause);
@@ -265,7 +268,9 @@ impl Account {
         // What the API has against a client's own key is that client's affair: nobody else is paused for it.
         let own = request.api_key.is_some();
         let cause = cause.filter(|cause| !(own && is_about_the_key(cause.kind)));
-        self.keep_pace(cause);
+        if let Some(cause) = cause {
+            self.keep_pace(cause);
+        }
         self.report(cause);
         let outcomes = outcomes.into_iter().map(|outcome| {
             let outcome = if own { of_own_key(outcome) } else { outcome };
@@ -291,11 +296,11 @@ impl Account {
             Cause::new(Kind::Throttled, format!("the rate limit {whose} leaves no room before the deadline"))
         };
         self.pass_breaker(start_by, |breaker, now, by| breaker.look(now, by)).await?;
-        self.shares.acquire(transaction, start_by).await.map_err(no_room)?;
         let tokens = match self.rate_counts {
             RateCounts::Requests => 1,
             RateCounts::Recipients => u32::try_from(batch.len()).unwrap_or(u32::MAX),
         };
+        self.shares.acquire(transaction, tokens, start_by).await.map_err(no_room)?;
         let waited = self.limiter.acquire(tokens, start_by).await.map_err(|_| no_room("of the account"))?;
         self.metrics.limiter_wait_seconds.inc_by(waited.as_secs_f64());
         Ok(())
@@ -317,19 +322,13 @@ impl Account {
         }
     }
 
-    /// Goes slower when the API says that it is too fast, and faster again when it does not.
-    fn keep_pace(&self, cause: Option<&Cause>) {
-        let part = match cause {
-            Some(cause) if cause.kind == Kind::Throttled => self.limiter.slow_down(),
-            Some(_) => None,
-            None => self.limiter.recover(),
-        };
-        if let Some(part) = part {
-            info!(
-                account = %self.name,
-                percent = (part * 100.0).round(),
-                "the rate is now a part of the configured one"
-            );
+    /// Goes slower when the API says that it is too fast.
+    fn keep_pace(&self, cause: &Cause) {
+        if cause.kind == Kind::Throttled
+            && let Some(part) = self.limiter.slow_down()
+        {
+            let percent = (part * 100.0).round();
+            info!(account = %self.name, percent, "429: the rate is a part of the configured one, and rises again");
         }
     }
 

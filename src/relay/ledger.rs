@@ -1,11 +1,11 @@
 //! Who was accepted in a transaction whose client has not had its final reply: so that its next try mails nobody twice.
 //!
-//! A mark is made when a transaction ends in 4yz although some were accepted, or may have been; or when the client was
-//! gone before its final reply was on the wire. It is erased when a final reply has been written. So the ledger holds
+//! A mark is made when a transaction ends in 4yz although some were accepted, or when the client was gone before its
+//! final reply was on the wire. It is erased when a final reply has been written. So the ledger holds
 //! only unfinished business, is empty most of the time, and two equal mails sent on purpose both go out: one after the
 //! other, since what has not ended yet may be the first try of what comes now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
-use crate::envelope::{Transaction, TransactionId};
-use crate::outcome::{Kind, Outcome, Verdict};
+use crate::envelope::Transaction;
+use crate::outcome::{Outcome, Verdict};
 use crate::reply::Reply;
 
 /// How long a client may take to try again.
@@ -32,25 +32,24 @@ type Shape = (usize, Option<Address>);
 /// The ledger of one relay, in memory.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    entries: Mutex<HashMap<Key, Entry>>,
+    entries: Mutex<Entries>,
     under_way: Mutex<HashMap<Shape, Vec<UnderWay>>>,
     turns: AtomicU64,
+}
+
+/// What is known of messages, and in which order it was learned.
+#[derive(Debug, Default)]
+struct Entries {
+    of: HashMap<Key, Entry>,
+    by_age: VecDeque<(Instant, Key)>,
 }
 
 /// What is known of one message.
 #[derive(Debug)]
 struct Entry {
     since: Instant,
-    marks: HashMap<Address, Mark>,
-}
-
-/// What is known of one recipient.
-#[derive(Debug, Clone)]
-pub enum Mark {
-    /// The API took it.
-    Accepted(Verdict),
-    /// The API may have taken it, in this transaction.
-    Unknown(Verdict, TransactionId),
+    /// Who was accepted.
+    accepted: HashMap<Address, Verdict>,
 }
 
 /// A transaction that has not ended, and the token that ends with it.
@@ -84,7 +83,7 @@ struct Unwritten {
     transaction: Transaction,
     /// Those that the reply is final for.
     settled: Vec<Address>,
-    accepted: Vec<Mark>,
+    accepted: Vec<Verdict>,
 }
 
 impl Ledger {
@@ -112,38 +111,32 @@ impl Ledger {
         Ok(Turn { ledger: Arc::clone(self), shape, number })
     }
 
-    /// What an earlier try of the client left behind.
-    pub fn recall(&self, transaction: &Transaction) -> Vec<Mark> {
+    /// The recipients that an earlier try of the client got accepted.
+    pub fn recall(&self, transaction: &Transaction) -> Vec<Verdict> {
         // Nearly always: nothing is hashed then.
         if self.is_empty() {
             return Vec::new();
         }
         let key = key(transaction);
         let entries = self.entries();
-        let Some(entry) = entries.get(&key).filter(|entry| entry.since.elapsed() < TTL) else { return Vec::new() };
-        transaction.envelope.recipients.iter().filter_map(|recipient| entry.marks.get(recipient)).cloned().collect()
+        let Some(entry) = entries.of.get(&key) else { return Vec::new() };
+        transaction.envelope.recipients.iter().filter_map(|recipient| entry.accepted.get(recipient)).cloned().collect()
     }
 
-    /// Settles a transaction. With a temporary refusal the marks are remembered at once; with a final reply they are
-    /// until it has been written. A client that is told of each recipient has the final word on all that were not
-    /// deferred. `unknown` are those of earlier tries; they stay unknown where this try sent nothing.
+    /// Settles a transaction. With a temporary refusal the accepted recipients are remembered at once; with a final reply
+    /// they are until it has been written. A client that is told of each recipient has the final word on all that were
+    /// not deferred.
     pub fn settle(
         self: &Arc<Self>,
         transaction: Transaction,
         verdicts: &[Verdict],
-        unknown: Vec<Mark>,
         reply: &Reply,
         turn: Turn,
     ) -> Receipt {
         let is_accepted = |v: &&Verdict| matches!(v.outcome, Outcome::Accepted { .. });
-        let is_unknown = |v: &&Verdict| v.outcome.cause().is_some_and(|cause| cause.kind == Kind::Ambiguous);
-        let accepted = verdicts.iter().filter(is_accepted).cloned().map(Mark::Accepted).collect();
-        let now_unknown = verdicts.iter().filter(is_unknown).cloned().map(|v| Mark::Unknown(v, transaction.id));
+        let accepted = verdicts.iter().filter(is_accepted).cloned().collect();
         let is_settled = |v: &&Verdict| !matches!(v.outcome, Outcome::Deferred(_));
-        let settled: Vec<Address> = verdicts.iter().filter(is_settled).map(|v| v.recipient.clone()).collect();
-        let still = unknown.into_iter().filter(|mark| !settled.contains(&mark.verdict().recipient));
-        let unknown: Vec<Mark> = still.chain(now_unknown).collect();
-        self.remember(&transaction, unknown);
+        let settled = verdicts.iter().filter(is_settled).map(|v| v.recipient.clone()).collect();
         let unwritten = if reply.class() == 4 && !transaction.each {
             self.remember(&transaction, accepted);
             None
@@ -155,12 +148,12 @@ impl Ledger {
 
     /// How many messages are unfinished.
     pub fn len(&self) -> usize {
-        self.entries().len()
+        self.entries().of.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.entries().is_empty()
+        self.entries().of.is_empty()
     }
 
     /// How many transactions have not ended.
@@ -168,18 +161,21 @@ impl Ledger {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
     }
 
-    fn remember(&self, transaction: &Transaction, marks: Vec<Mark>) {
-        if marks.is_empty() {
+    fn remember(&self, transaction: &Transaction, accepted: Vec<Verdict>) {
+        if accepted.is_empty() {
             return;
         }
         let key = key(transaction);
         let mut entries = self.entries();
-        if entries.len() >= MOST {
-            make_room(&mut entries);
+        if entries.by_age.len() >= MOST {
+            entries.drop_oldest();
         }
-        let entry = entries.entry(key).or_insert_with(|| Entry { since: Instant::now(), marks: HashMap::new() });
+        let fresh = || Entry { since: Instant::now(), accepted: HashMap::new() };
+        let entry = entries.of.entry(key).or_insert_with(fresh);
         entry.since = Instant::now();
-        entry.marks.extend(marks.into_iter().map(|mark| (mark.verdict().recipient.clone(), mark)));
+        entry.accepted.extend(accepted.into_iter().map(|verdict| (verdict.recipient.clone(), verdict)));
+        let since = entry.since;
+        entries.by_age.push_back((since, key));
     }
 
     fn forget(&self, transaction: &Transaction, recipients: &[Address]) {
@@ -188,24 +184,30 @@ impl Ledger {
         }
         let key = key(transaction);
         let mut entries = self.entries();
-        if let Some(entry) = entries.get_mut(&key) {
-            entry.marks.retain(|recipient, _| !recipients.contains(recipient));
-            if entry.marks.is_empty() {
-                entries.remove(&key);
+        if let Some(entry) = entries.of.get_mut(&key) {
+            entry.accepted.retain(|recipient, _| !recipients.contains(recipient));
+            if entry.accepted.is_empty() {
+                entries.of.remove(&key);
             }
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The entries, without those that are too old.
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        while entries.by_age.front().is_some_and(|(since, _)| since.elapsed() >= TTL) {
+            entries.drop_oldest();
+        }
+        entries
     }
 }
 
-impl Mark {
-    /// What was said of the recipient.
-    pub fn verdict(&self) -> &Verdict {
-        match self {
-            Self::Accepted(verdict) | Self::Unknown(verdict, _) => verdict,
+impl Entries {
+    /// Drops the entry that was touched longest ago; or a note of one that has been touched since, or is gone.
+    fn drop_oldest(&mut self) {
+        let Some((since, key)) = self.by_age.pop_front() else { return };
+        if self.of.get(&key).is_some_and(|entry| entry.since == since) {
+            self.of.remove(&key);
         }
     }
 }
@@ -247,14 +249,6 @@ fn is_equal(one: &Transaction, other: &Transaction) -> bool {
         && a.reverse_path == b.reverse_path
         && a.recipients.iter().any(|recipient| b.recipients.contains(recipient))
         && one.data == other.data
-}
-
-fn make_room(entries: &mut HashMap<Key, Entry>) {
-    entries.retain(|_, entry| entry.since.elapsed() < TTL);
-    let oldest = entries.iter().min_by_key(|(_, entry)| entry.since).map(|(key, _)| *key);
-    if let Some(oldest) = oldest.filter(|_| entries.len() >= MOST) {
-        entries.remove(&oldest);
-    }
 }
 
 fn key(transaction: &Transaction) -> Key {

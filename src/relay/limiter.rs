@@ -21,15 +21,18 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::config::Provider;
 use crate::config::values::Rate;
 use crate::envelope::Transaction;
+use crate::network::client_network;
 
 /// The pace is halved at most this often: many answers to one burst are one hint.
 const HALVE: Duration = Duration::from_secs(1);
-/// After so long without a 429 the pace rises by a quarter.
+/// In so much time without a 429 the pace rises by a quarter.
 const RAISE: Duration = Duration::from_secs(10);
 /// The slowest pace, as a part of the configured rate.
 const SLOWEST: f64 = 1.0 / 64.0;
-/// So many names of a [`KeyedLimiter`] are remembered before the idle ones are forgotten.
+/// So many names of a [`KeyedLimiter`] are kept; beyond it the idle ones are forgotten, this often at most.
 const NAMES: usize = 10_000;
+/// See [`NAMES`].
+const SWEEP: Duration = Duration::from_secs(1);
 
 type Tokens = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<TokioInstant>>;
 type Buckets<K> = RateLimiter<K, HashMapStateStore<K>, TokioClock, NoOpMiddleware<TokioInstant>>;
@@ -44,11 +47,21 @@ pub struct Limiter {
     pace: Mutex<Pace>,
 }
 
-/// The part of the configured rate that is in force, and since when.
+/// The part of the configured rate that was left by the last 429, and when that came.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     part: f64,
     since: Instant,
+    /// The part that the bucket was made for.
+    in_force: f64,
+}
+
+impl Pace {
+    /// What it has risen to.
+    fn now(self) -> f64 {
+        let raises = self.since.elapsed().as_secs_f64() / RAISE.as_secs_f64();
+        (self.part * 1.25_f64.powf(raises)).min(1.0)
+    }
 }
 
 /// The turn would come after the deadline.
@@ -63,7 +76,7 @@ impl Limiter {
             burst,
             bucket: ArcSwap::from_pointee(bucket(rate, burst, 1.0)),
             gate: Semaphore::new(1),
-            pace: Mutex::new(Pace { part: 1.0, since: Instant::now() }),
+            pace: Mutex::new(Pace { part: 1.0, since: Instant::now(), in_force: 1.0 }),
         }
     }
 
@@ -75,6 +88,7 @@ impl Limiter {
     pub async fn acquire(&self, tokens: u32, deadline: Instant) -> Result<Duration, TooLate> {
         let start = Instant::now();
         let Ok(Ok(_turn)) = timeout_at(deadline, self.gate.acquire()).await else { return Err(TooLate) };
+        self.recover();
         while let Some(not_yet) = self.ask(tokens) {
             let wait = not_yet.wait_time_from(TokioClock.now());
             if Instant::now() + wait > deadline {
@@ -91,28 +105,34 @@ impl Limiter {
         self.bucket.load().check_n(tokens).ok()?.err()
     }
 
-    /// The API said 429: half the pace. `Some` is the new part of the configured rate.
+    /// The API said 429: half the pace. `Some` is the part of the configured rate that is left.
     pub fn slow_down(&self) -> Option<f64> {
         let mut pace = self.pace();
+        let part = pace.now();
         let is_fresh = pace.part < 1.0 && pace.since.elapsed() < HALVE;
-        let part = (pace.part / 2.0).max(SLOWEST);
-        (!is_fresh && part < pace.part).then(|| self.set(&mut pace, part))
+        let less = (part / 2.0).max(SLOWEST);
+        if is_fresh || less >= part {
+            return None;
+        }
+        *pace = Pace { part: less, since: Instant::now(), in_force: part };
+        self.put_in_force(&mut pace);
+        Some(less)
     }
 
-    /// The API took a request: a quarter more, if it has not complained for a while. `Some` as in
-    /// [`Limiter::slow_down`].
-    pub fn recover(&self) -> Option<f64> {
+    /// Time without a 429 has raised the pace: a bucket of the new one, once it is worth it.
+    fn recover(&self) {
         let mut pace = self.pace();
-        let is_due = pace.part < 1.0 && pace.since.elapsed() >= RAISE;
-        is_due.then(|| (pace.part * 1.25).min(1.0)).map(|part| self.set(&mut pace, part))
+        let part = pace.now();
+        if part > pace.in_force && (part >= 1.0 || part >= pace.in_force * 1.25) {
+            self.put_in_force(&mut pace);
+        }
     }
 
-    fn set(&self, pace: &mut Pace, part: f64) -> f64 {
-        *pace = Pace { part, since: Instant::now() };
-        let empty = bucket(self.rate, self.burst, part);
-        let _ = empty.check_n(self.burst);
-        self.bucket.store(Arc::new(empty));
-        part
+    fn put_in_force(&self, pace: &mut Pace) {
+        pace.in_force = pace.now();
+        let fresh = bucket(self.rate, self.burst, pace.in_force);
+        let _ = fresh.check_n(self.burst);
+        self.bucket.store(Arc::new(fresh));
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
@@ -122,25 +142,30 @@ impl Limiter {
 
 /// A bucket for each name, of principals, say.
 pub struct KeyedLimiter<K: Hash + Eq + Clone> {
+    burst: NonZeroU32,
     buckets: Buckets<K>,
+    /// When the idle names were forgotten last, and whether that made room.
+    swept: Mutex<(Instant, bool)>,
 }
 
 impl<K: Hash + Eq + Clone> KeyedLimiter<K> {
     /// Full buckets of a second's (minute's, hour's) tokens, refilled at `rate`.
     pub fn new(rate: Rate) -> Self {
-        let quota = quota(rate, rate.count, 1.0);
-        Self { buckets: RateLimiter::hashmap_with_clock(quota, TokioClock) }
+        let buckets = RateLimiter::hashmap_with_clock(quota(rate, rate.count, 1.0), TokioClock);
+        Self { burst: rate.count, buckets, swept: Mutex::new((Instant::now(), true)) }
     }
 
-    /// Waits for one token of this name, at most until `deadline`.
+    /// Waits for so many tokens of this name, at most until `deadline`. More than the bucket holds are as many as it
+    /// holds.
     ///
     /// # Errors
-    /// [`TooLate`] as soon as it is clear that it comes after the deadline.
-    pub async fn acquire(&self, name: &K, deadline: Instant) -> Result<(), TooLate> {
-        if self.buckets.len() > NAMES {
-            self.buckets.retain_recent();
+    /// [`TooLate`] as soon as it is clear that they come after the deadline, or if there are more names than can be kept.
+    pub async fn acquire(&self, name: &K, tokens: u32, deadline: Instant) -> Result<(), TooLate> {
+        if !self.has_room() {
+            return Err(TooLate);
         }
-        while let Err(not_yet) = self.buckets.check_key(name) {
+        let tokens = NonZeroU32::new(tokens).unwrap_or(NonZeroU32::MIN).min(self.burst);
+        while let Some(not_yet) = self.buckets.check_key_n(name, tokens).ok().and_then(Result::err) {
             let wait = not_yet.wait_time_from(TokioClock.now());
             if Instant::now() + wait > deadline {
                 return Err(TooLate);
@@ -148,6 +173,19 @@ impl<K: Hash + Eq + Clone> KeyedLimiter<K> {
             sleep(wait).await;
         }
         Ok(())
+    }
+
+    /// Whether names are few, or were after those were forgotten that are idle: looked at once a second at most.
+    fn has_room(&self) -> bool {
+        if self.buckets.len() <= NAMES {
+            return true;
+        }
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.0.elapsed() >= SWEEP {
+            self.buckets.retain_recent();
+            *swept = (Instant::now(), self.buckets.len() <= NAMES);
+        }
+        swept.1
     }
 }
 
@@ -168,22 +206,22 @@ impl Shares {
         }
     }
 
-    /// Waits until everybody whose mail it is has a token, at most until `deadline`.
+    /// Waits until everybody whose mail it is has so many tokens, at most until `deadline`.
     ///
     /// # Errors
     /// Whose share leaves no room before the deadline, in words.
-    pub async fn acquire(&self, transaction: &Transaction, deadline: Instant) -> Result<(), &'static str> {
+    pub async fn acquire(&self, transaction: &Transaction, tokens: u32, deadline: Instant) -> Result<(), &'static str> {
         let envelope = &transaction.envelope;
         let domain = envelope.reverse_path.as_ref().map(|sender| sender.domain().to_owned());
         let wait = async |name: Option<String>, limiter: &Option<KeyedLimiter<String>>| match (limiter, name) {
-            (Some(limiter), Some(name)) => limiter.acquire(&name, deadline).await,
+            (Some(limiter), Some(name)) => limiter.acquire(&name, tokens, deadline).await,
             _ => Ok(()),
         };
         wait(envelope.principal.clone(), &self.principals).await.map_err(|TooLate| "of this login")?;
         wait(domain, &self.sender_domains).await.map_err(|TooLate| "of this sender's domain")?;
-        match (&self.clients, transaction.origin.client) {
+        match (&self.clients, transaction.origin.client.map(client_network)) {
             (Some(limiter), Some(client)) => {
-                limiter.acquire(&client, deadline).await.map_err(|TooLate| "of this client")
+                limiter.acquire(&client, tokens, deadline).await.map_err(|TooLate| "of this client")
             }
             _ => Ok(()),
         }

@@ -27,7 +27,7 @@ use crate::route::{Facts, Routes};
 use crate::secret::Secret;
 use account::{Account, Delivered};
 use journal::{Entry, Journal};
-use ledger::{Ledger, Mark, Receipt};
+use ledger::{Ledger, Receipt};
 
 /// The relay: the accounts, the routes to them, and the policies around them.
 pub struct Relay {
@@ -127,11 +127,11 @@ impl Relay {
             let (reply, each) = self.tell(&transaction, &pending, begun);
             return Settled { reply, each, receipt: None };
         };
-        let (accepted, unknown) = sorted(self.ledger.recall(&transaction));
+        let accepted = self.ledger.recall(&transaction);
         let mut delivered = self.attend(&transaction, accepted, begun + self.deadline).await;
         delivered.verdicts = in_envelope_order(&transaction.envelope, delivered.verdicts);
         let (reply, each) = self.tell(&transaction, &delivered, begun);
-        let receipt = Some(self.ledger.settle(transaction, &delivered.verdicts, unknown, &reply, turn));
+        let receipt = Some(self.ledger.settle(transaction, &delivered.verdicts, &reply, turn));
         Settled { reply, each, receipt }
     }
 
@@ -189,12 +189,6 @@ impl Relay {
             self.metrics.recipients.get_or_create(&label).inc();
         }
     }
-}
-
-/// Those that were accepted for sure, and the marks of those that may have been.
-fn sorted(marks: Vec<Mark>) -> (Vec<Verdict>, Vec<Mark>) {
-    let (accepted, unknown): (Vec<Mark>, Vec<Mark>) = marks.into_iter().partition(|m| matches!(m, Mark::Accepted(_)));
-    (accepted.iter().map(Mark::verdict).cloned().collect(), unknown)
 }
 
 /// The same outcome for everybody.

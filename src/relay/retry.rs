@@ -72,6 +72,11 @@ impl RetryBudget {
         self.fifths = (self.fifths + 1).min(Self::MOST * Self::COST);
     }
 
+    /// A retry was not made after all.
+    pub fn refund(&mut self) {
+        self.fifths = (self.fifths + Self::COST).min(Self::MOST * Self::COST);
+    }
+
     /// Takes one retry, if there is one.
     pub fn spend(&mut self) -> bool {
         let left = self.fifths.checked_sub(Self::COST);

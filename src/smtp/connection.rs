@@ -128,7 +128,7 @@ impl<R: Submit> Connection<R> {
                     // Nobody knows how long it takes; the replies to what came before must not wait for it.
                     self.wire.flush().await?;
                     let settled = self.relay(transaction).await;
-                    self.wire.look_for_end().await;
+                    self.wire.look_for_end();
                     receipt = settled.receipt;
                     Ok(Event::Settled(settled.reply, settled.each))
                 }
@@ -458,7 +458,7 @@ impl Wire {
     }
 
     /// Sees whether the client closed its side while it waited: it has said all that it will say, or it has given up.
-    async fn look_for_end(&mut self) {
+    fn look_for_end(&mut self) {
         while self.input.len() < LARGE {
             if self.input.len() == self.input.capacity() {
                 self.input.reserve(SMALL);

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use crate::config;
 use crate::config::listen::{Listen, Place, Scheme};
 use crate::metrics::Metrics;
+use crate::network::client_network;
 use crate::reply::Reply;
 use crate::smtp::socket_file::{self, SocketFile};
 use crate::smtp::tls::{HANDSHAKE, Tls};
@@ -324,6 +325,7 @@ impl Seats {
         if taken.total >= self.most {
             return Err(session::busy("to this relay"));
         }
+        let client = client.map(client_network);
         if let Some(client) = client {
             taken.count(client, self.most_per_client)?;
         }
@@ -352,6 +354,7 @@ impl Taken {
 impl Seat {
     /// Counts the seat for a client that a proxy named.
     fn belongs_to(&mut self, client: IpAddr) -> Result<(), Reply> {
+        let client = client_network(client);
         self.seats.taken().count(client, self.seats.most_per_client)?;
         self.client = Some(client);
         Ok(())

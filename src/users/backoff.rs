@@ -1,11 +1,13 @@
 //! Client addresses that failed to log in too often; they are not even asked for a while.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::network::client_network;
 
 /// So many failures …
 const MOST: usize = 10;
@@ -62,12 +64,8 @@ fn make_room(failures: &mut HashMap<IpAddr, VecDeque<Instant>>, now: Instant) {
     }
 }
 
-/// Who is counted: not this machine; of IPv6 the network, since a client has all addresses of its /64.
+/// Who is counted: not this machine.
 fn counted(client: Option<IpAddr>) -> Option<IpAddr> {
-    let ip = client?.to_canonical();
-    match ip {
-        _ if ip.is_loopback() => None,
-        IpAddr::V6(ip) => Some(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into()),
-        IpAddr::V4(_) => Some(ip),
-    }
+    let client = client_network(client?);
+    (!client.is_loopback()).then_some(client)
 }

@@ -408,6 +408,15 @@ fn render_follows_a_configuration() {
     let refused = render(&["--set", "sender.rewrite=never", "--principal", "app"]);
     assert_eq!(refused.status.code(), Some(65), "{}", text(&refused.stderr));
     assert!(text(&refused.stdout).contains("not among the addresses of this login"));
+    for (set, code) in [
+        ("smtp.recipients.deny=ann@*", "5.7.1"),
+        ("smtp.senders.deny=root@*", "5.7.1"),
+        ("smtp.max_message_size=20B", "5.3.4"),
+    ] {
+        let refused = render(&["--set", set]);
+        assert_eq!(refused.status.code(), Some(65), "{set}");
+        assert!(text(&refused.stdout).contains(code), "{set}: {}", text(&refused.stdout));
+    }
     assert_eq!(render(&["--account", "other"]).status.code(), Some(64));
     assert_eq!(render(&["--set", "sender.rewrite=maybe"]).status.code(), Some(78));
     std::fs::remove_dir_all(&folder).unwrap();

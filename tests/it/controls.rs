@@ -135,6 +135,17 @@ fn every_header_of_the_table_is_stripped_even_if_nothing_is_allowed() {
     }
 }
 
+/// People would get another mail than was meant.
+#[test]
+fn what_changes_the_mail_is_refused_where_it_is_not_allowed() {
+    let nothing = Policy { allow: Vec::new(), ..everything() };
+    for header in ["X-Sidepost-Sandbox: yes", "X-SMTPAPI: {\"sub\":{\"-name-\":[\"Ann\"]}}"] {
+        let refused = ask_scaisend(header, &nothing).unwrap_err();
+        assert!(refused.detail.contains("controls.allow lacks it"), "{}", refused.detail);
+    }
+    assert!(ask_scaisend("X-Sidepost-Sandbox: no", &nothing).is_ok());
+}
+
 #[test]
 fn each_control_has_a_header_of_ours_and_a_permission() {
     for control in Control::ALL {

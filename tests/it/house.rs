@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. A room imports only from lower floors (or from its own folder).
 const FLOORS: &[&[&str]] = &[
-    &["address", "reply", "secret", "password", "recent", "files", "metrics", "mime"],
+    &["address", "reply", "secret", "password", "recent", "network", "files", "metrics", "mime"],
     &["message", "envelope", "pattern"],
     &["outcome"],
     &["sender", "access", "route", "controls"],
@@ -48,7 +48,8 @@ const PURE: &[&str] = &[
     "envelope.rs",
     "message",
     "mime",
-    "outcome.rs",
+    "network.rs",
+    "outcome",
     "pattern.rs",
     "plan.rs",
     "provider",

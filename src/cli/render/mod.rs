@@ -19,6 +19,7 @@ use crate::message::Message;
 use crate::outcome::{Cause, Kind, Row, TABLE};
 use crate::plan::{Plan, Terms, prepare, role_of};
 use crate::provider::{self, Request};
+use crate::reply::Enhanced;
 use setup::Setup;
 
 /// Sends nothing and shows no key. Needs no configuration; with --config or --set it renders as that one would. Exit code
@@ -69,6 +70,19 @@ fn allowed(text: &str) -> Result<Allowed, String> {
     }
 }
 
+/// What the client would be told.
+struct Refused {
+    code: u16,
+    enhanced: Enhanced,
+    text: String,
+}
+
+impl Refused {
+    fn new(code: u16, enhanced: Enhanced, text: String) -> Self {
+        Self { code, enhanced, text }
+    }
+}
+
 /// What a mail becomes.
 struct Rendered {
     plan: Plan,
@@ -96,14 +110,12 @@ impl Render {
                 }
                 Ok(())
             }
-            Err(cause) => {
-                let row = cause.row;
-                let text = format!("{}: {}", row.says, cause.detail);
+            Err(Refused { code, enhanced, text }) => {
                 if self.json {
-                    let refused = json!({"code": row.code, "enhanced": row.enhanced.to_string(), "text": text});
+                    let refused = json!({"code": code, "enhanced": enhanced.to_string(), "text": text});
                     sayln!("{:#}", json!({ "refused": refused }));
                 } else {
-                    sayln!("Refused: {} {} {text}", row.code, row.enhanced);
+                    sayln!("Refused: {code} {enhanced} {text}");
                 }
                 Err(Failure::new("").with_code(REFUSED))
             }
@@ -125,12 +137,19 @@ impl Render {
         Ok(raw.into())
     }
 
-    fn render(&self, raw: Bytes) -> Result<Result<Rendered, Cause>, Failure> {
+    fn render(&self, raw: Bytes) -> Result<Result<Rendered, Refused>, Failure> {
         let setup = self.setup()?;
         // Whom the headers name; a mail that cannot be read is refused below, whoever would get it.
         let shown = Message::parse(raw.clone()).unwrap_or_default();
         let envelope = self.envelope(&shown)?;
-        Ok(rendered(raw, &envelope, &setup))
+        if let Some(refused) = setup.refusal(&raw, &envelope) {
+            return Ok(Err(refused));
+        }
+        let refused = |cause: Cause| {
+            let cause = cause.told_by(&setup.account.replies);
+            Refused::new(cause.row.code, cause.row.enhanced, format!("{}: {}", cause.row.says, cause.detail))
+        };
+        Ok(rendered(raw, &envelope, &setup).map_err(refused))
     }
 
     fn envelope(&self, message: &Message) -> Result<Envelope, Failure> {
