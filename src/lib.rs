@@ -11,7 +11,7 @@
 //! limit. No open relay by accident, no secret in a log. A bug is temporary: 451, never a bounce.
 //!
 //! Rooms, high to low; each imports only from below (`tests/it/house.rs` checks it):
-//! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan` · `provider` · `config` · `controls`, `sender`,
+//! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan`, `report` · `provider` · `config` · `controls`, `sender`,
 //! `access`, `route` · `outcome` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`, `secret`, `password`, `recent`, `files`, `metrics`.
 
 pub mod access;
@@ -33,6 +33,7 @@ pub mod provider;
 pub mod recent;
 pub mod relay;
 pub mod reply;
+pub mod report;
 pub mod route;
 pub mod sandbox;
 pub mod secret;
