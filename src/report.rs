@@ -3,8 +3,10 @@
 use std::time::SystemTime;
 
 use crate::address::Address;
+use crate::controls::is_control;
 use crate::envelope::{Envelope, TransactionId};
 use crate::message::{Mailbox, Message, internet_date};
+use crate::mime::field::Fields;
 use crate::mime::{self, Limits};
 use crate::reply::Reply;
 use crate::sender::shown;
@@ -91,7 +93,7 @@ impl Report<'_> {
             self.status()
         ));
         let mut mail = mail.into_bytes();
-        mail.extend_from_slice(original_header(self.original));
+        mail.append(&mut original_header(self.original));
         mail.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
         mail
     }
@@ -165,12 +167,23 @@ fn typed(address: &Address) -> String {
     format!("utf-8; {}", address.as_str().chars().map(escaped).collect::<String>())
 }
 
-/// The header of the original as it came; of a very long one the lines that fit.
-fn original_header(original: &Message) -> &[u8] {
-    let parts = mime::split(&original.raw, &Limits::default()).unwrap_or_default();
-    let header = parts.first().and_then(|mail| original.raw.get(mail.header.clone())).unwrap_or_default();
-    match header.get(..MOST_HEADER) {
-        None => header,
-        Some(start) => memchr::memrchr(b'\n', start).and_then(|end| start.get(..=end)).unwrap_or_default(),
+/// The header of the original as it came; of a very long one the fields that fit. Without what no reader is to see:
+/// who else got it (Bcc), and what its program asks of the API.
+fn original_header(original: &Message) -> Vec<u8> {
+    let (raw, parts) = (&original.raw, mime::split(&original.raw, &Limits::default()).unwrap_or_default());
+    let start = parts.first().map_or(0, |mail| mail.header.start);
+    let mut header = Vec::new();
+    for field in Fields::new(raw, start, |_: &[u8]| false) {
+        let (name, value) = (raw.get(field.name).unwrap_or_default(), raw.get(field.value).unwrap_or_default());
+        let shown = String::from_utf8_lossy(name);
+        if shown.to_ascii_lowercase().ends_with("bcc") || is_control(&shown) {
+            continue;
+        }
+        let line = [name, b": ", value.trim_ascii_start(), b"\r\n"].concat();
+        if header.len() + line.len() > MOST_HEADER {
+            break;
+        }
+        header.extend_from_slice(&line);
     }
+    header
 }

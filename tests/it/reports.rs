@@ -18,6 +18,7 @@ use sidepost::reply::{Enhanced, Reply};
 use sidepost::report::{Refused, Report, Withheld, addressee};
 use tokio::time::Instant;
 
+use crate::binary::Relay as Sandboxed;
 use crate::world::{Answer, MAIL, Script, address, config, relay_over, transaction};
 
 const NOTIFY: &str = "delivery.partial_failure=notify";
@@ -34,23 +35,24 @@ fn refused(recipient: &str) -> Refused {
     (Address::parse_in(Alphabet::Utf8, recipient).unwrap(), reply)
 }
 
-/// Gives what `look` sees of the report about this mail.
-fn report_on<T>(original: &str, refused: &[Refused], look: impl Fn(&Report<'_>) -> T) -> T {
+/// The words, the fields and the whole of the report about this mail.
+fn report_on(original: &str, refused: &[Refused]) -> (String, String, Message) {
     let from = Mailbox { name: Some("The \"App\"".to_owned()), address: address("app@example.com") };
-    look(&Report {
+    let report = Report {
         reporter: "relay.test",
         id: TransactionId::new(uuid::Uuid::nil()),
-        arrival: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_381_200),
+        arrival: SystemTime::UNIX_EPOCH + Duration::from_hours(498_717),
         from: &from,
         to: &address("bounces@example.com"),
         original: &parse(original),
         refused,
-    })
+    };
+    (report.text(), report.status(), parse(report.mail()))
 }
 
 #[test]
 fn the_words_for_people() {
-    let text = report_on(MAIL, &[refused("bob@example.net")], |report| report.text());
+    let (text, ..) = report_on(MAIL, &[refused("bob@example.net")]);
     let expected = "Your mail \"hi\" of Sun, 22 Nov 2026 21:00:00 +0000 was not sent to all of its recipients.\n\n\
         These were refused, and are not tried again:\n\n\
         <bob@example.net>\n    550 5.7.1 The recipient is suppressed (main 422)\n\n\
@@ -61,8 +63,7 @@ fn the_words_for_people() {
 
 #[test]
 fn the_fields_for_programs() {
-    let status =
-        report_on(MAIL, &[refused("bob@example.net"), refused("jörg=x@example.net")], |report| report.status());
+    let (_, status, _) = report_on(MAIL, &[refused("bob@example.net"), refused("jörg=x@example.net")]);
     let expected = "Reporting-MTA: dns; relay.test\nArrival-Date: Sun, 22 Nov 2026 21:00:00 +0000\n\n\
         Final-Recipient: rfc822; bob@example.net\nAction: failed\nStatus: 5.7.1\n\
         Diagnostic-Code: smtp; 550 5.7.1 The recipient is suppressed (main 422)\n\n\
@@ -74,8 +75,8 @@ fn the_fields_for_programs() {
 /// The report is read as it was written: one text, two attachments, and the fields that end loops.
 #[test]
 fn the_mail_reads_as_it_was_meant() {
-    let original = "From: a@example.com\r\nMessage-ID: <m1@example.com>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe=0D=0ABcc:_x@y.example?=\r\nX-Raw: \u{e4}\r\n\r\nsecret body\r\n";
-    let report = parse(report_on(original, &[refused("bob@example.net")], |report| report.mail()));
+    let original = "From: a@example.com\r\nMessage-ID: <m1@example.com>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe=0D=0ABcc:_x@y.example?=\r\nX-Folded: a\r\n \u{e4}\r\nX-SMTPAPI: {}\r\nBcc: z@example.net\r\n\r\nsecret body\r\n";
+    let (.., report) = report_on(original, &[refused("bob@example.net")]);
     assert_eq!(report.subject.as_deref(), Some("Undelivered: Grüße Bcc: x@y.example"));
     assert_eq!(report.from[0].name.as_deref(), Some("The App"));
     assert_eq!(report.to[0].address, address("bounces@example.com"));
@@ -93,13 +94,14 @@ fn the_mail_reads_as_it_was_meant() {
         [("delivery-status.txt", "message/delivery-status"), ("original-header.txt", "text/rfc822-headers")]
     );
     let header = report.attachments[1].content.decode();
-    assert_eq!(header.trim_ascii(), original.split("\r\n\r\n").next().unwrap().as_bytes());
+    let (shown, _) = original.split_once("\r\nX-SMTPAPI").unwrap();
+    assert_eq!(String::from_utf8(header).unwrap().trim_end(), shown);
 }
 
 #[test]
 fn of_an_endless_header_whole_lines_go_along() {
     let original = format!("{}\r\nbody\r\n", "X-Filler: 0123456789\r\n".repeat(1_000));
-    let report = parse(report_on(&original, &[refused("bob@example.net")], |report| report.mail()));
+    let (.., report) = report_on(&original, &[refused("bob@example.net")]);
     let header = report.attachments[1].content.decode();
     assert!((16_000..=16_384).contains(&header.len()), "{}", header.len());
     assert!(header.trim_ascii_end().ends_with(b"X-Filler: 0123456789"));
@@ -319,4 +321,25 @@ async fn a_storm_of_refusals_is_not_doubled() {
     counted.sort();
     assert_eq!(counted, [r#"{outcome="ambiguous"} 16"#, r#"{outcome="dropped"} 4"#]);
     assert_eq!(world.script.requests(), 40 + 16);
+}
+
+/// A stop right after the reply: the drain lets the report go.
+#[test]
+fn the_binary_sends_it_before_it_stops() {
+    let mut relay = Sandboxed::sandbox(&["--set", NOTIFY]);
+    let mut client = relay.connect();
+    for line in
+        ["EHLO x", "MAIL FROM:<app@example.com>", "RCPT TO:<ok@example.net>", "RCPT TO:<suppressed@example.net>"]
+    {
+        assert!(client.say(line).starts_with("250 "));
+    }
+    client.say("DATA");
+    let reply = client.say("From: app@example.com\r\nTo: ok@example.net\r\nSubject: hi\r\n\r\nhello\r\n.");
+    assert!(reply.starts_with("250 ") && reply.contains("1 of 2 recipients"), "{reply}");
+    relay.signal();
+    let log = relay.rest_of_log();
+    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let place = |message: &str| events.iter().position(|event| event["message"] == message).expect(message);
+    assert_eq!(events[place("delivery report")]["outcome"], "accepted");
+    assert!(place("transaction") < place("delivery report") && place("delivery report") < place("stopped"));
 }
