@@ -180,8 +180,13 @@ impl Running {
         self.signals.next().await;
         info!(drain = ?self.drain, "stopping: running transactions may finish; a second signal ends at once");
         self.server.shut_down();
+        let server = Arc::clone(&self.server);
+        let all_done = async move {
+            server.drained().await;
+            server.relay().reported().await;
+        };
         tokio::select! {
-            finished = tokio::time::timeout(self.drain + LAST_WORDS, self.server.drained()) => {
+            finished = tokio::time::timeout(self.drain + LAST_WORDS, all_done) => {
                 if finished.is_ok() {
                     info!("stopped");
                 } else {
@@ -233,7 +238,8 @@ fn build_relay(config: &Config, refused_keys: &Arc<Recent>, metrics: &Arc<Metric
         journal,
         Arc::clone(refused_keys),
         Arc::clone(metrics),
-    ))
+    )
+    .named(&config.smtp.hostname))
 }
 
 /// Binds all listeners, or none.

@@ -11,8 +11,9 @@
 //! limit. No open relay by accident, no secret in a log. A bug is temporary: 451, never a bounce.
 //!
 //! Rooms, high to low; each imports only from below (`tests/it/house.rs` checks it):
-//! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan` · `provider` · `config` · `controls`, `sender`,
-//! `access`, `route` · `outcome` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`, `secret`, `password`, `recent`, `network`, `files`, `metrics`.
+//! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan`, `report` · `provider` · `config` ·
+//! `controls`, `sender`, `access`, `route` · `outcome` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`,
+//! `secret`, `password`, `recent`, `network`, `files`, `metrics`.
 
 pub mod access;
 pub mod address;
@@ -34,6 +35,7 @@ pub mod provider;
 pub mod recent;
 pub mod relay;
 pub mod reply;
+pub mod report;
 pub mod route;
 pub mod sandbox;
 pub mod secret;

@@ -34,6 +34,13 @@ pub struct RequestLabel {
     pub status: u16,
 }
 
+/// Label of a delivery report.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReportLabel {
+    /// `accepted`, `withheld`, `dropped`, or the kind of the cause.
+    pub outcome: &'static str,
+}
+
 /// Label of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct AccountLabel {
@@ -61,6 +68,7 @@ pub struct Metrics {
     pub controls_ignored: Counter,
     pub limiter_wait_seconds: Counter<f64, AtomicU64>,
     pub retries_refused: Counter,
+    pub reports: Family<ReportLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -83,6 +91,7 @@ impl Default for Metrics {
             controls_ignored: Counter::default(),
             limiter_wait_seconds: Counter::default(),
             retries_refused: Counter::default(),
+            reports: Family::default(),
         }
     }
 }
@@ -119,5 +128,6 @@ impl Metrics {
             "Retries that were not made because the account's retry budget was used up",
             self.retries_refused.clone(),
         );
+        r.register("reports", "Delivery reports by outcome (partial_failure = notify)", self.reports.clone());
     }
 }

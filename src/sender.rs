@@ -97,6 +97,21 @@ impl SenderPolicy {
         }
     }
 
+    /// Whose name is on a delivery report about `original`: the default; without one the From that the mail itself went
+    /// out with, since the API is known to take that.
+    ///
+    /// # Errors
+    /// As [`SenderPolicy::apply`].
+    pub fn of_reports(&self, original: &Message, envelope: &Envelope) -> Result<Mailbox, Cause> {
+        if let Some(default) = &self.default {
+            return Ok(default.clone());
+        }
+        match original.from.first() {
+            Some(from) => Ok(from.clone()),
+            None => self.missing_from(original, envelope),
+        }
+    }
+
     fn missing_from(&self, message: &Message, envelope: &Envelope) -> Result<Mailbox, Cause> {
         let of_path = || envelope.reverse_path.as_ref().map(|address| Mailbox { name: None, address: address.clone() });
         let none = || Cause::new(Kind::BadSender, "the mail has no From address; set one, or sender.default");
@@ -138,7 +153,8 @@ fn keep_authors(message: &mut Message) {
     }
 }
 
-fn shown(mailbox: &Mailbox) -> String {
+/// A mailbox as a header shows it.
+pub fn shown(mailbox: &Mailbox) -> String {
     match &mailbox.name {
         Some(name) => format!("\"{}\" <{}>", name.replace(['"', '\\'], ""), mailbox.address),
         None => mailbox.address.to_string(),

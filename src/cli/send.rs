@@ -10,6 +10,7 @@ use super::{ConfigArgs, Failure};
 use crate::address::Address;
 use crate::config::layers::Layers;
 use crate::config::listen::{Listen, Scheme};
+use crate::message::internet_date;
 
 /// As long as RFC 5321 §4.5.3.2 lets a client wait; the relay answers much sooner.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -69,7 +70,7 @@ impl Send {
     /// The mail with its lines dot-stuffed (RFC 5321 §4.5.2).
     fn message(&self) -> String {
         let to: Vec<String> = self.to.iter().map(|a| format!("<{a}>")).collect();
-        let date = httpdate::fmt_http_date(std::time::SystemTime::now()).replace("GMT", "+0000");
+        let date = internet_date(std::time::SystemTime::now());
         let subject = self.subject.replace(['\r', '\n'], " ");
         let mut mail = format!(
             "From: <{}>\r\nTo: {}\r\nSubject: {subject}\r\nDate: {date}\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n",

@@ -276,6 +276,8 @@ pub enum Ambiguous {
 pub enum PartialFailure {
     /// 250; the rejected ones are counted in the text, logged and metered.
     Accept,
+    /// As `Accept`, and the reverse-path is sent a delivery report (RFC 3464) about the rejected ones.
+    Notify,
     /// The first rejection's 5yz, although others were accepted.
     Reject,
 }

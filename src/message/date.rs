@@ -1,8 +1,13 @@
 //! Points in time as people and programs write them in headers.
 
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mail_parser::DateTime;
+
+/// A point in time as RFC 5322 §3.3 writes it, in UTC.
+pub fn internet_date(time: SystemTime) -> String {
+    httpdate::fmt_http_date(time).replace("GMT", "+0000")
+}
 
 /// Seconds since 1970 (UTC) of a date as RFC 3339 writes it (`2026-11-22T09:00:00+01:00`; the `T` may be a blank, and
 /// without an offset it is UTC) or as RFC 5322 §3.3 does (`Sun, 22 Nov 2026 09:00:00 +0100`). `None`: neither, or before

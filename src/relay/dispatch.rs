@@ -19,7 +19,7 @@ use crate::route::Facts;
 const FAN_OUT: usize = 16;
 
 /// Some of a transaction's recipients, and the accounts for them in their order.
-type Part<'a> = (Vec<&'a Arc<Account>>, Envelope);
+pub(super) type Part<'a> = (Vec<&'a Arc<Account>>, Envelope);
 
 impl Relay {
     /// A verdict for each recipient of `open`, those of a transaction that are still to be sent to.
@@ -35,7 +35,7 @@ impl Relay {
     }
 
     /// The recipients by the accounts that serve them; and those that no route is for.
-    fn parts(&self, transaction: &Transaction, open: Envelope) -> (Vec<Part<'_>>, Vec<Verdict>) {
+    pub(super) fn parts(&self, transaction: &Transaction, open: Envelope) -> (Vec<Part<'_>>, Vec<Verdict>) {
         if self.routes.0.is_empty() {
             return (vec![(self.accounts.values().collect(), open)], Vec::new());
         }
@@ -65,7 +65,7 @@ impl Relay {
 
     /// Sends by the first account; by the next one for whom that could certainly not send. Each leaves time for those
     /// behind it.
-    async fn serve(
+    pub(super) async fn serve(
         &self,
         transaction: &Transaction,
         mut open: Envelope,

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use crate::address::Address;
 use crate::config::LogAddresses;
 use crate::controls::Controls;
-use crate::envelope::Transaction;
+use crate::envelope::{Transaction, TransactionId};
 use crate::message::Loss;
 use crate::outcome::{Loudness, Outcome, Verdict};
 use crate::reply::Reply;
@@ -89,6 +89,15 @@ impl Journal {
     pub fn moves_on(&self, transaction: &Transaction, account: &str, verdicts: &[Verdict]) {
         let why = verdicts.first().map(|verdict| self.describe(verdict)).unwrap_or_default();
         warn!(id = %transaction.id, account, recipients = verdicts.len(), why, "the next account of the route is tried");
+    }
+
+    /// What became of the delivery report about this transaction.
+    pub fn reported(&self, id: TransactionId, outcome: &str, why: &str) {
+        let why = self.hide_addresses(why);
+        match outcome {
+            "accepted" | "withheld" => info!(%id, outcome, why, "delivery report"),
+            _ => warn!(%id, outcome, why, "delivery report not sent"),
+        }
     }
 
     fn describe(self, verdict: &Verdict) -> String {

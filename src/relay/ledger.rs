@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +75,7 @@ pub struct Turn {
 pub struct Receipt {
     ledger: Arc<Ledger>,
     unwritten: Option<Unwritten>,
+    told: Option<oneshot::Sender<()>>,
     /// Dropped last: who waits for it must find what was remembered.
     _turn: Turn,
 }
@@ -143,7 +145,7 @@ impl Ledger {
         } else {
             Some(Unwritten { transaction, settled, accepted })
         };
-        Receipt { ledger: Arc::clone(self), unwritten, _turn: turn }
+        Receipt { ledger: Arc::clone(self), unwritten, told: None, _turn: turn }
     }
 
     /// How many messages are unfinished.
@@ -213,11 +215,20 @@ impl Entries {
 }
 
 impl Receipt {
+    /// What says so once the final reply is on the wire, and ends without a word if the client was gone before.
+    pub fn told(&mut self) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        self.told = Some(tell);
+        told
+    }
+
     /// The final reply is on the wire: the client knows, and nothing has to be remembered for it.
     pub fn written(mut self) {
         if let Some(unwritten) = self.unwritten.take() {
             self.ledger.forget(&unwritten.transaction, &unwritten.settled);
         }
+        // Nobody may listen.
+        let _ = self.told.take().map(|told| told.send(()));
     }
 }
 

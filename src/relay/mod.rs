@@ -7,6 +7,7 @@ pub mod http;
 pub mod journal;
 pub mod ledger;
 pub mod limiter;
+mod reporting;
 pub mod retry;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use crate::secret::Secret;
 use account::{Account, Delivered};
 use journal::{Entry, Journal};
 use ledger::{Ledger, Receipt};
+use reporting::Reports;
 
 /// The relay: the accounts, the routes to them, and the policies around them.
 pub struct Relay {
@@ -39,6 +41,7 @@ pub struct Relay {
     journal: Journal,
     ledger: Arc<Ledger>,
     refused_keys: Arc<Recent>,
+    reports: Reports,
     metrics: Arc<Metrics>,
 }
 
@@ -67,8 +70,14 @@ impl Relay {
     ) -> Self {
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
         let accounts = accounts.into_iter().map(|account| (account.name().to_owned(), account)).collect();
-        let ledger = Arc::default();
-        Self { accounts, routes, policies, deadline, partial_failure, journal, ledger, refused_keys, metrics }
+        let (ledger, reports) = (Arc::default(), Reports::of("localhost"));
+        Self { accounts, routes, policies, deadline, partial_failure, journal, ledger, refused_keys, reports, metrics }
+    }
+
+    /// The same with the name that its delivery reports give as theirs: the machine's (`smtp.hostname`).
+    #[must_use]
+    pub fn named(self, hostname: &str) -> Self {
+        Self { reports: Reports::of(hostname), ..self }
     }
 
     /// Asked at MAIL: the refusal, if no account that may serve this sender can take mail now (breaker open, hold-off past
@@ -131,8 +140,12 @@ impl Relay {
         let mut delivered = self.attend(&transaction, accepted, begun + self.deadline).await;
         delivered.verdicts = in_envelope_order(&transaction.envelope, delivered.verdicts);
         let (reply, each) = self.tell(&transaction, &delivered, begun);
-        let receipt = Some(self.ledger.settle(transaction, &delivered.verdicts, &reply, turn));
-        Settled { reply, each, receipt }
+        let due = self.due(&transaction, &delivered.verdicts, &reply, begun);
+        let mut receipt = self.ledger.settle(transaction, &delivered.verdicts, &reply, turn);
+        if let Some(due) = due {
+            self.report_when(receipt.told(), due);
+        }
+        Settled { reply, each, receipt: Some(receipt) }
     }
 
     /// A verdict for each recipient: for those that were `accepted` before, and for the others by what the API says now.

@@ -20,6 +20,7 @@ mod properties;
 mod providers;
 mod raw_http;
 mod readme;
+mod reports;
 mod routes;
 mod sandbox;
 mod smtp_codec;

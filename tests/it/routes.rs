@@ -176,3 +176,38 @@ async fn mail_is_refused_early_if_no_account_is_left() {
     assert!(asks("x@billing.example.com").is_ok());
     assert!(asks("x@example.com").unwrap_err().starts_with("451 4.3.5 "));
 }
+
+/// A delivery report goes by the account that the same mail to its sender would go by.
+#[tokio::test(start_paused = true)]
+async fn a_report_follows_the_routes_of_its_mail() {
+    let config = config(
+        r#"
+        [delivery]
+        partial_failure = "notify"
+        [[routes]]
+        principal = ["tenant-7"]
+        header = { "X-Tenant" = "acme" }
+        recipient = ["*@example.com"]
+        use = ["backup"]
+        [[routes]]
+        recipient = ["*@example.net"]
+        use = ["main"]
+        "#,
+    );
+    let refusal = r#"{"errors":[{"message":"no","field":"personalizations.1.to.0.email"}]}"#;
+    let refusal = Answer::Status(400, Vec::new(), refusal.to_owned());
+    let script = Script::new([refusal.clone(), Answer::ok("m1"), Answer::ok("r1"), refusal]);
+    let relay = relay(&config, &script);
+    let two = |t: &mut Transaction| t.envelope.recipients = vec![address("a@example.net"), address("b@example.net")];
+    let of_tenant = |t: &mut Transaction| {
+        two(t);
+        t.envelope.principal = Some("tenant-7".to_owned());
+        t.data = ["X-Tenant: acme\r\n", MAIL].concat().into();
+    };
+    assert!(send(&relay, of_tenant).await.starts_with("250 "));
+    relay.reported().await;
+    assert_eq!(script.hosts(), ["main.test", "main.test", "backup.test"]);
+    assert!(send(&relay, two).await.starts_with("250 "));
+    relay.reported().await;
+    assert_eq!(script.hosts().len(), 5, "no route is for that report");
+}

@@ -148,7 +148,8 @@ pub fn relay_over(
     let journal = Journal::new(LogAddresses::Full);
     let (refused_keys, metrics) = (Arc::clone(refused_keys), Arc::clone(metrics));
     let routes = Routes(config.routes.clone());
-    Arc::new(Relay::new(accounts, routes, policies, &config.delivery, journal, refused_keys, metrics))
+    let relay = Relay::new(accounts, routes, policies, &config.delivery, journal, refused_keys, metrics);
+    Arc::new(relay.named(&config.smtp.hostname))
 }
 
 pub fn address(text: &str) -> Address {
