@@ -91,7 +91,8 @@ pub fn prepare(
         return Err(Cause::new(Kind::NotAscii, detail));
     }
     if envelope.recipients.len() > 1 {
-        message.hide(&hidden(envelope, &message));
+        let hidden: Vec<&Address> = hidden(envelope, &message).collect();
+        message.hide(hidden);
     }
     let plan = Plan { controls, ..plan(open, &message, terms) };
     match (plan.losses.is_empty(), terms.unsupported) {
@@ -171,10 +172,9 @@ pub fn role_of(recipient: &Address, message: &Message) -> (Role, Mailbox) {
     }
 }
 
-/// The recipients that only the envelope knows, in lower case.
-fn hidden(envelope: &Envelope, message: &Message) -> HashSet<String> {
-    let hidden = envelope.recipients.iter().filter(|recipient| role_of(recipient, message).0 == Role::Bcc);
-    hidden.map(|recipient| recipient.as_str().to_ascii_lowercase()).collect()
+/// The recipients that only the envelope knows.
+fn hidden<'a>(envelope: &'a Envelope, message: &Message) -> impl Iterator<Item = &'a Address> {
+    envelope.recipients.iter().filter(|recipient| role_of(recipient, message).0 == Role::Bcc)
 }
 
 /// One group for those that the headers show, and one for each that only the envelope knows: so a Bcc recipient is in
