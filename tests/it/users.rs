@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use sidepost::config::{Auth, Hash as Given};
 use sidepost::envelope::Login;
 use sidepost::password::{Hash, check_name, parse_users};
@@ -135,6 +137,22 @@ async fn guesses_at_once_are_counted_like_others() {
         refused += u32::from(guess.await.unwrap() == Verdict::Refused);
     }
     assert!(refused <= 10, "{refused}");
+}
+
+/// A check that breaks off is a fault of the relay's: no verdict on the password, and no step towards the ban.
+#[test]
+fn a_check_that_breaks_off_is_no_wrong_password() {
+    let users = users(&[("app", "secret")]);
+    let gone = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let handle = gone.handle().clone();
+    drop(gone);
+    for _ in 0..20 {
+        let _cancelled = handle.enter();
+        let verdict = AssertUnwindSafe(says(&users, "app", "secret", Some(FAR))).catch_unwind().now_or_never().unwrap();
+        assert!(verdict.is_err(), "{verdict:?}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(runtime.block_on(says(&users, "app", "secret", Some(FAR))), welcome("app"));
 }
 
 #[tokio::test]
