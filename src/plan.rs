@@ -8,10 +8,10 @@ use crate::address::Address;
 use crate::config::{Fanout, Unsupported};
 use crate::controls::{Controls, Policy};
 use crate::envelope::Envelope;
-use crate::message::{Loss, Mailbox, Message};
+use crate::message::{Attachment, Loss, Mailbox, Message};
 use crate::outcome::{Cause, Kind};
 use crate::provider::{Batch, Limits, Personalization};
-use crate::sender::SenderPolicy;
+use crate::sender::{Room, SenderPolicy};
 
 /// Header fields that tell which program made the mail and how it came here, and nothing that its reader misses. They go
 /// along where the API has a field for headers; where it has none, leaving them out is no loss, or hardly any mail could be
@@ -31,7 +31,6 @@ const ABOUT_THE_SOFTWARE: &[&str] = &[
     "x-cron-env",
     "thread-index",
     "thread-topic",
-    "content-language",
     "accept-language",
     "delivery-date",
     "envelope-from",
@@ -85,7 +84,8 @@ pub fn prepare(
     let mut message = Message::parse(raw).map_err(|e| Cause::new(Kind::BadContent, e.to_string()))?;
     let controls = Controls::take(&mut message, &envelope.recipients, &policies.controls, vendor, capacity)?;
     message.complete(envelope.reverse_path.as_ref(), &envelope.recipients);
-    policies.sender.apply(&mut message, open)?;
+    let Limits { reply_to, headers, .. } = *terms.limits;
+    policies.sender.apply(&mut message, open, Room { reply_to, headers, utf8_addresses: terms.utf8_addresses })?;
     if let Some(address) = foreign(open, &message, terms) {
         let detail = format!("{address}; if {} takes it, set utf8_addresses", terms.limits.vendor);
         return Err(Cause::new(Kind::NotAscii, detail));
@@ -234,16 +234,12 @@ fn losses(envelope: &Envelope, message: &Message, terms: Terms<'_>, together: bo
     let limits = terms.limits;
     let mut losses = message.losses.clone();
     let mut lose = |what: String| losses.push(Loss { what });
-    if message.attachments.len() > limits.attachments {
-        match message.attachments.as_slice() {
-            few if limits.attachments == 0 => few.iter().for_each(|a| lose(format!("attachment \"{}\"", a.filename))),
-            many => lose(format!("{} attachments (at most {})", many.len(), limits.attachments)),
-        }
-    }
-    if limits.attachments > 0 {
-        let empty = message.attachments.iter().filter(|a| a.content.base64_len() == 0);
-        empty.for_each(|a| lose(format!("attachment \"{}\" (it is empty)", a.filename)));
-    }
+    let none = limits.attachments == 0;
+    let is_empty = |a: &&Attachment| !none && a.content.base64_len() == 0;
+    let (empty, whole): (Vec<_>, Vec<_>) = message.attachments.iter().partition(is_empty);
+    let most = if none { String::new() } else { format!(" (at most {})", limits.attachments) };
+    whole.iter().skip(limits.attachments).for_each(|a| lose(format!("attachment \"{}\"{most}", a.filename)));
+    empty.iter().for_each(|a| lose(format!("attachment \"{}\" (it is empty)", a.filename)));
     let mut named = HashSet::new();
     let fields = message
         .headers
@@ -272,7 +268,7 @@ fn is_lost(name: &str, value: &str, limits: &Limits) -> bool {
 fn says_the_usual(name: &str, value: &str) -> bool {
     let usual = match name.to_ascii_lowercase().as_str() {
         "x-priority" => "3",
-        "importance" | "priority" | "x-msmail-priority" => "normal",
+        "importance" | "priority" => "normal",
         "auto-submitted" => "no",
         _ => return value.is_empty(),
     };

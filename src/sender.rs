@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::address::{Address, Alphabet};
 use crate::envelope::Envelope;
-use crate::message::{Mailbox, Message};
+use crate::message::{Loss, Mailbox, Message};
 use crate::outcome::{Cause, Kind};
 use crate::pattern::Pattern;
 
@@ -24,6 +24,25 @@ pub enum Rewrite {
     Disallowed,
     /// Always.
     Always,
+}
+
+/// What the account's API can carry of the authors that do not stand in From.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Most addresses of Reply-To.
+    pub reply_to: usize,
+    /// Whether addresses beyond ASCII can be carried.
+    pub utf8_addresses: bool,
+    /// Whether header fields can.
+    pub headers: bool,
+}
+
+impl Room {
+    /// Those of `authors` that fit into Reply-To. What a policy puts there is never a reason to refuse the mail.
+    fn fit(self, authors: &[Mailbox]) -> Vec<Mailbox> {
+        let fits = |mailbox: &&Mailbox| self.utf8_addresses || mailbox.address.is_ascii();
+        authors.iter().filter(fits).take(self.reply_to).cloned().collect()
+    }
 }
 
 /// The rule of `[sender]`, and of the lists of the logins.
@@ -58,7 +77,8 @@ impl SenderPolicy {
         }
     }
 
-    /// The same with the lists of `smtp.senders.principals`: a login that has one stands under no other name in From either.
+    /// The same with the lists of `smtp.senders.principals`: a login that has one stands under no other name in From
+    /// either.
     #[must_use]
     pub fn with_principals(self, principals: &BTreeMap<String, Vec<Pattern>>) -> Self {
         Self { principals: principals.clone(), ..self }
@@ -70,11 +90,12 @@ impl SenderPolicy {
     }
 
     /// Sees to it that the message has one From that may stand there: its own, else the default, else its own
-    /// without a domain completed with that of the reverse-path, else the reverse-path. JSON APIs want one, and RFC 5322 §3.6.2 requires it; programs such as cron leave it out.
+    /// without a domain completed with that of the reverse-path, else the reverse-path. JSON APIs want one, and RFC 5322
+    /// §3.6.2 requires it; programs such as cron leave it out. What no longer stands there goes where there is `room`.
     ///
     /// # Errors
     /// `BadSender` when there is none of the three (a null reverse-path and no default), or when it may not stand there.
-    pub fn apply(&self, message: &mut Message, envelope: &Envelope) -> Result<(), Cause> {
+    pub fn apply(&self, message: &mut Message, envelope: &Envelope, room: Room) -> Result<(), Cause> {
         if message.from.is_empty() {
             message.from.push(self.missing_from(message, envelope)?);
         }
@@ -86,12 +107,12 @@ impl SenderPolicy {
         let refused = message.from.iter().find(|mailbox| !may_stand(mailbox)).map(|mailbox| mailbox.address.clone());
         match (self.rewrite, refused, &self.default) {
             (Rewrite::Always, _, Some(default)) | (Rewrite::Disallowed, Some(_), Some(default)) => {
-                replace_from(message, default);
+                replace_from(message, default, room);
                 Ok(())
             }
             (_, Some(address), _) => Err(not_allowed(&address, own.is_some())),
             (_, None, _) => {
-                keep_authors(message);
+                keep_authors(message, room);
                 Ok(())
             }
         }
@@ -113,29 +134,45 @@ fn not_allowed(address: &Address, of_login: bool) -> Cause {
 
 /// Puts `default` into From. Answers go where they would have gone, if one can be sent there: nobody is reached as
 /// root@web1.
-fn replace_from(message: &mut Message, default: &Mailbox) {
+fn replace_from(message: &mut Message, default: &Mailbox, room: Room) {
     let original = std::mem::replace(&mut message.from, vec![default.clone()]);
     let is_the_same = original.iter().all(|mailbox| mailbox.address.reads_like(&default.address));
     if is_the_same {
         return;
     }
-    message.headers.retain(|(name, _)| !name.eq_ignore_ascii_case(ORIGINAL_FROM));
-    let shown: Vec<String> = original.iter().map(shown).collect();
-    message.headers.push((ORIGINAL_FROM.to_owned(), shown.join(", ")));
+    note_original(message, &original);
     if message.reply_to.is_empty() {
-        message.reply_to = original.into_iter().filter(|mailbox| mailbox.address.domain().contains('.')).collect();
+        let reachable: Vec<Mailbox> = original.into_iter().filter(|m| m.address.domain().contains('.')).collect();
+        message.reply_to = room.fit(&reachable);
     }
 }
 
 /// The APIs take one From. The answers to a mail of several authors go to all of them (RFC 5322 §3.6.2), so they still
-/// do.
-fn keep_authors(message: &mut Message) {
-    if message.from.len() > 1 {
-        if message.reply_to.is_empty() {
-            message.reply_to.clone_from(&message.from);
-        }
-        message.from.truncate(1);
+/// do. Where Reply-To has no room for all, a header field names them; where there is none, the others are a loss.
+fn keep_authors(message: &mut Message, room: Room) {
+    let Some(others) = message.from.get(1..).filter(|others| !others.is_empty()).map(<[_]>::to_vec) else { return };
+    if message.reply_to.is_empty() {
+        message.reply_to = room.fit(&message.from);
     }
+    let answered = &message.reply_to;
+    let is_left_out = |author: &&Mailbox| !answered.iter().any(|m| m.address.reads_like(&author.address));
+    let left_out: Vec<Mailbox> = others.iter().filter(is_left_out).cloned().collect();
+    match (left_out.is_empty(), room.headers) {
+        (true, _) => {}
+        (false, true) => note_original(message, &message.from.clone()),
+        (false, false) => {
+            let what =
+                |author: &Mailbox| format!("author <{}> (one From and {} Reply-To)", author.address, room.reply_to);
+            message.losses.extend(left_out.iter().map(|author| Loss { what: what(author) }));
+        }
+    }
+    message.from.truncate(1);
+}
+
+fn note_original(message: &mut Message, original: &[Mailbox]) {
+    message.headers.retain(|(name, _)| !name.eq_ignore_ascii_case(ORIGINAL_FROM));
+    let shown: Vec<String> = original.iter().map(shown).collect();
+    message.headers.push((ORIGINAL_FROM.to_owned(), shown.join(", ")));
 }
 
 fn shown(mailbox: &Mailbox) -> String {
