@@ -8,7 +8,7 @@ use crate::address::{Address, Alphabet};
 use crate::envelope::Envelope;
 use crate::message::{Loss, Mailbox, Message};
 use crate::outcome::{Cause, Kind};
-use crate::pattern::Pattern;
+use crate::pattern::Patterns;
 
 /// The field that names the From that a mail came with, where another one took its place.
 pub const ORIGINAL_FROM: &str = "X-Original-From";
@@ -49,9 +49,9 @@ impl Room {
 #[derive(Debug, Clone, Default)]
 pub struct SenderPolicy {
     default: Option<Mailbox>,
-    allowed: Vec<Pattern>,
+    allowed: Patterns,
     rewrite: Rewrite,
-    principals: BTreeMap<String, Vec<Pattern>>,
+    principals: BTreeMap<String, Patterns>,
 }
 
 impl SenderPolicy {
@@ -59,7 +59,7 @@ impl SenderPolicy {
     ///
     /// # Errors
     /// A sentence about what is wrong with the default.
-    pub fn new(default: &str, allowed: &[Pattern], rewrite: Rewrite) -> Result<Self, String> {
+    pub fn new(default: &str, allowed: &Patterns, rewrite: Rewrite) -> Result<Self, String> {
         let default = match default.trim() {
             "" => None,
             text => Some(
@@ -67,10 +67,10 @@ impl SenderPolicy {
                     .ok_or_else(|| format!("{default:?} is not a mailbox like \"App <app@mail.example.com>\""))?,
             ),
         };
-        let policy = Self { default, allowed: allowed.to_vec(), rewrite, principals: BTreeMap::new() };
+        let policy = Self { default, allowed: allowed.clone(), rewrite, principals: BTreeMap::new() };
         match &policy.default {
             None if rewrite != Rewrite::Never => Err("sender.rewrite needs a mailbox to put in the place".to_owned()),
-            Some(default) if !is_among(&policy.allowed, &default.address) => {
+            Some(default) if !policy.allowed.allows(Some(&default.address)) => {
                 Err(format!("<{}> is not among sender.allowed itself", default.address))
             }
             _ => Ok(policy),
@@ -80,7 +80,7 @@ impl SenderPolicy {
     /// The same with the lists of `smtp.senders.principals`: a login that has one stands under no other name in From
     /// either.
     #[must_use]
-    pub fn with_principals(self, principals: &BTreeMap<String, Vec<Pattern>>) -> Self {
+    pub fn with_principals(self, principals: &BTreeMap<String, Patterns>) -> Self {
         Self { principals: principals.clone(), ..self }
     }
 
@@ -101,8 +101,8 @@ impl SenderPolicy {
         }
         let own = envelope.principal.as_ref().and_then(|principal| self.principals.get(principal));
         let may_stand = |mailbox: &Mailbox| {
-            let of_login = own.is_none_or(|own| is_listed(own, &mailbox.address));
-            of_login && is_among(&self.allowed, &mailbox.address)
+            let address = Some(&mailbox.address);
+            own.is_none_or(|own| own.has(address)) && self.allowed.allows(address)
         };
         let refused = message.from.iter().find(|mailbox| !may_stand(mailbox)).map(|mailbox| mailbox.address.clone());
         match (self.rewrite, refused, &self.default) {
@@ -180,14 +180,6 @@ fn shown(mailbox: &Mailbox) -> String {
         Some(name) => format!("\"{}\" <{}>", name.replace(['"', '\\'], ""), mailbox.address),
         None => mailbox.address.to_string(),
     }
-}
-
-fn is_among(allowed: &[Pattern], address: &Address) -> bool {
-    allowed.is_empty() || is_listed(allowed, address)
-}
-
-fn is_listed(list: &[Pattern], address: &Address) -> bool {
-    list.iter().any(|pattern| pattern.matches(Some(address)))
 }
 
 /// `Name <address>`, `"Name" <address>` or a bare address.

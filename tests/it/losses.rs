@@ -6,6 +6,7 @@ use sidepost::config::decode::{default_account, default_controls};
 use sidepost::config::{ProviderKind, Unsupported};
 use sidepost::envelope::Envelope;
 use sidepost::outcome::Cause;
+use sidepost::pattern::Patterns;
 use sidepost::plan::{Policies, Terms, prepare};
 use sidepost::provider;
 use sidepost::sender::{Rewrite, SenderPolicy};
@@ -32,7 +33,7 @@ fn from(authors: &str, more: &str) -> String {
 }
 
 fn always() -> SenderPolicy {
-    SenderPolicy::new("app@mail.example.com", &[], Rewrite::Always).unwrap()
+    SenderPolicy::new("app@mail.example.com", &Patterns::default(), Rewrite::Always).unwrap()
 }
 
 #[test]
