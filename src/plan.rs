@@ -238,8 +238,9 @@ fn losses(envelope: &Envelope, message: &Message, terms: Terms<'_>, together: bo
     let is_empty = |a: &&Attachment| !none && a.content.base64_len() == 0;
     let (empty, whole): (Vec<_>, Vec<_>) = message.attachments.iter().partition(is_empty);
     let most = if none { String::new() } else { format!(" (at most {})", limits.attachments) };
-    whole.iter().skip(limits.attachments).for_each(|a| lose(format!("attachment \"{}\"{most}", a.filename)));
-    empty.iter().for_each(|a| lose(format!("attachment \"{}\" (it is empty)", a.filename)));
+    let too_many = whole.into_iter().skip(limits.attachments).map(|a| format!("attachment \"{}\"{most}", a.filename));
+    let blank = empty.into_iter().map(|a| format!("attachment \"{}\" (it is empty)", a.filename));
+    too_many.chain(blank).for_each(&mut lose);
     let mut named = HashSet::new();
     let fields = message
         .headers
