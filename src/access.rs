@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::address::Address;
-use crate::pattern::Pattern;
+use crate::pattern::Patterns;
 
 /// An address has to match `allow`, unless that is empty, and must not match `deny`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Lists {
     /// The addresses that are taken; empty: all.
     #[serde(default)]
-    pub allow: Vec<Pattern>,
+    pub allow: Patterns,
     /// The addresses that are not, although `allow` may have them.
     #[serde(default)]
-    pub deny: Vec<Pattern>,
+    pub deny: Patterns,
 }
 
 /// The lists for MAIL: those for everybody, and one for each principal that has its own.
@@ -23,13 +23,13 @@ pub struct Lists {
 pub struct Senders {
     /// As in [`Lists`].
     #[serde(default)]
-    pub allow: Vec<Pattern>,
+    pub allow: Patterns,
     /// As in [`Lists`].
     #[serde(default)]
-    pub deny: Vec<Pattern>,
+    pub deny: Patterns,
     /// What a principal may send as, besides; one that is not named is bound by the lists for everybody alone.
     #[serde(default)]
-    pub principals: BTreeMap<String, Vec<Pattern>>,
+    pub principals: BTreeMap<String, Patterns>,
 }
 
 /// Both ends of the envelope.
@@ -63,7 +63,7 @@ impl Access {
     pub fn sender(&self, principal: Option<&str>, reverse_path: Option<&Address>) -> Result<(), Denied> {
         judge(&self.senders.allow, &self.senders.deny, reverse_path)?;
         match principal.and_then(|principal| self.senders.principals.get(principal)) {
-            Some(own) if !has(own, reverse_path) => Err(Denied::NotOfPrincipal),
+            Some(own) if !own.has(reverse_path) => Err(Denied::NotOfPrincipal),
             _ => Ok(()),
         }
     }
@@ -77,16 +77,12 @@ impl Access {
     }
 }
 
-fn judge(allow: &[Pattern], deny: &[Pattern], address: Option<&Address>) -> Result<(), Denied> {
-    if has(deny, address) {
+fn judge(allow: &Patterns, deny: &Patterns, address: Option<&Address>) -> Result<(), Denied> {
+    if deny.has(address) {
         Err(Denied::Listed)
-    } else if allow.is_empty() || has(allow, address) {
+    } else if allow.allows(address) {
         Ok(())
     } else {
         Err(Denied::NotListed)
     }
-}
-
-fn has(list: &[Pattern], address: Option<&Address>) -> bool {
-    list.iter().any(|pattern| pattern.matches(address))
 }

@@ -42,6 +42,23 @@ impl Pattern {
     }
 }
 
+/// A list of patterns, as a key of the configuration has it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub struct Patterns(pub Vec<Pattern>);
+
+impl Patterns {
+    /// Whether one of them means this address; `None` is the null reverse-path.
+    pub fn has(&self, address: Option<&Address>) -> bool {
+        self.0.iter().any(|pattern| pattern.matches(address))
+    }
+
+    /// The same for a list that limits: an empty one lets all pass.
+    pub fn allows(&self, address: Option<&Address>) -> bool {
+        self.0.is_empty() || self.has(address)
+    }
+}
+
 impl FromStr for Pattern {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {

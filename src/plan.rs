@@ -8,10 +8,10 @@ use crate::address::Address;
 use crate::config::{Fanout, Unsupported};
 use crate::controls::{Controls, Policy};
 use crate::envelope::Envelope;
-use crate::message::{Loss, Mailbox, Message};
+use crate::message::{Attachment, Loss, Mailbox, Message};
 use crate::outcome::{Cause, Kind};
 use crate::provider::{Batch, Limits, Personalization};
-use crate::sender::SenderPolicy;
+use crate::sender::{Room, SenderPolicy};
 
 /// Header fields that tell which program made the mail and how it came here, and nothing that its reader misses. They go
 /// along where the API has a field for headers; where it has none, leaving them out is no loss, or hardly any mail could be
@@ -31,7 +31,6 @@ const ABOUT_THE_SOFTWARE: &[&str] = &[
     "x-cron-env",
     "thread-index",
     "thread-topic",
-    "content-language",
     "accept-language",
     "delivery-date",
     "envelope-from",
@@ -85,13 +84,15 @@ pub fn prepare(
     let mut message = Message::parse(raw).map_err(|e| Cause::new(Kind::BadContent, e.to_string()))?;
     let controls = Controls::take(&mut message, &envelope.recipients, &policies.controls, vendor, capacity)?;
     message.complete(envelope.reverse_path.as_ref(), &envelope.recipients);
-    policies.sender.apply(&mut message, open)?;
+    let Limits { reply_to, headers, .. } = *terms.limits;
+    policies.sender.apply(&mut message, open, Room { reply_to, headers, utf8_addresses: terms.utf8_addresses })?;
     if let Some(address) = foreign(open, &message, terms) {
         let detail = format!("{address}; if {} takes it, set utf8_addresses", terms.limits.vendor);
         return Err(Cause::new(Kind::NotAscii, detail));
     }
     if envelope.recipients.len() > 1 {
-        message.hide(&hidden(envelope, &message));
+        let hidden: Vec<&Address> = hidden(envelope, &message).collect();
+        message.hide(hidden);
     }
     let plan = Plan { controls, ..plan(open, &message, terms) };
     match (plan.losses.is_empty(), terms.unsupported) {
@@ -171,10 +172,9 @@ pub fn role_of(recipient: &Address, message: &Message) -> (Role, Mailbox) {
     }
 }
 
-/// The recipients that only the envelope knows, in lower case.
-fn hidden(envelope: &Envelope, message: &Message) -> HashSet<String> {
-    let hidden = envelope.recipients.iter().filter(|recipient| role_of(recipient, message).0 == Role::Bcc);
-    hidden.map(|recipient| recipient.as_str().to_ascii_lowercase()).collect()
+/// The recipients that only the envelope knows.
+fn hidden<'a>(envelope: &'a Envelope, message: &Message) -> impl Iterator<Item = &'a Address> {
+    envelope.recipients.iter().filter(|recipient| role_of(recipient, message).0 == Role::Bcc)
 }
 
 /// One group for those that the headers show, and one for each that only the envelope knows: so a Bcc recipient is in
@@ -234,16 +234,13 @@ fn losses(envelope: &Envelope, message: &Message, terms: Terms<'_>, together: bo
     let limits = terms.limits;
     let mut losses = message.losses.clone();
     let mut lose = |what: String| losses.push(Loss { what });
-    if message.attachments.len() > limits.attachments {
-        match message.attachments.as_slice() {
-            few if limits.attachments == 0 => few.iter().for_each(|a| lose(format!("attachment \"{}\"", a.filename))),
-            many => lose(format!("{} attachments (at most {})", many.len(), limits.attachments)),
-        }
-    }
-    if limits.attachments > 0 {
-        let empty = message.attachments.iter().filter(|a| a.content.base64_len() == 0);
-        empty.for_each(|a| lose(format!("attachment \"{}\" (it is empty)", a.filename)));
-    }
+    let none = limits.attachments == 0;
+    let is_empty = |a: &&Attachment| !none && a.content.base64_len() == 0;
+    let (empty, whole): (Vec<_>, Vec<_>) = message.attachments.iter().partition(is_empty);
+    let most = if none { String::new() } else { format!(" (at most {})", limits.attachments) };
+    let too_many = whole.into_iter().skip(limits.attachments).map(|a| format!("attachment \"{}\"{most}", a.filename));
+    let blank = empty.into_iter().map(|a| format!("attachment \"{}\" (it is empty)", a.filename));
+    too_many.chain(blank).for_each(&mut lose);
     let mut named = HashSet::new();
     let fields = message
         .headers
@@ -272,7 +269,7 @@ fn is_lost(name: &str, value: &str, limits: &Limits) -> bool {
 fn says_the_usual(name: &str, value: &str) -> bool {
     let usual = match name.to_ascii_lowercase().as_str() {
         "x-priority" => "3",
-        "importance" | "priority" | "x-msmail-priority" => "normal",
+        "importance" | "priority" => "normal",
         "auto-submitted" => "no",
         _ => return value.is_empty(),
     };

@@ -7,17 +7,17 @@ use wildmatch::WildMatch;
 
 use crate::address::Address;
 use crate::envelope::Envelope;
-use crate::pattern::Pattern;
+use crate::pattern::Patterns;
 
 /// One route: the accounts for mails that meet all of its conditions. A condition that is not given is met.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Route {
     /// The reverse-path is one of these.
     #[serde(default)]
-    pub sender: Vec<Pattern>,
+    pub sender: Patterns,
     /// The recipient is one of these: each recipient of a mail finds its own route.
     #[serde(default)]
-    pub recipient: Vec<Pattern>,
+    pub recipient: Patterns,
     /// Who logged in is one of these; `*` stands for any text.
     #[serde(default)]
     pub principal: Vec<String>,
@@ -56,7 +56,7 @@ impl Routes {
     /// The accounts for one recipient: those of the first route whose conditions are all met.
     pub fn accounts(&self, facts: Facts<'_>, recipient: &Address) -> Option<&[String]> {
         let found = self.0.iter().find(|route| {
-            route.is_met_at_mail(facts) && is_one_of(&route.recipient, Some(recipient)) && route.has_headers(facts)
+            route.is_met_at_mail(facts) && route.recipient.allows(Some(recipient)) && route.has_headers(facts)
         });
         found.map(|route| route.accounts.as_slice())
     }
@@ -67,7 +67,7 @@ impl Routes {
         let mut candidates = Vec::new();
         for route in self.0.iter().filter(|route| route.is_met_at_mail(facts)) {
             candidates.extend(route.accounts.iter().map(String::as_str));
-            if route.recipient.is_empty() && route.header.is_empty() {
+            if route.recipient.0.is_empty() && route.header.is_empty() {
                 break;
             }
         }
@@ -82,7 +82,7 @@ impl Route {
     fn is_met_at_mail(&self, facts: Facts<'_>) -> bool {
         let principal = facts.envelope.principal.as_deref();
         let is_named = |name: &String| principal.is_some_and(|principal| WildMatch::new(name).matches(principal));
-        is_one_of(&self.sender, facts.envelope.reverse_path.as_ref())
+        self.sender.allows(facts.envelope.reverse_path.as_ref())
             && (self.principal.is_empty() || self.principal.iter().any(is_named))
             && (self.listener.is_empty() || self.listener.iter().any(|listener| listener == facts.listener))
     }
@@ -93,8 +93,4 @@ impl Route {
             facts.headers.iter().any(|(field, text)| field.eq_ignore_ascii_case(name) && pattern.matches(text))
         })
     }
-}
-
-fn is_one_of(patterns: &[Pattern], address: Option<&Address>) -> bool {
-    patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(address))
 }

@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use crate::address::{Address, Alphabet};
 use crate::envelope::Envelope;
-use crate::message::{Mailbox, Message};
+use crate::message::{Loss, Mailbox, Message};
 use crate::outcome::{Cause, Kind};
-use crate::pattern::Pattern;
+use crate::pattern::Patterns;
 
 /// The field that names the From that a mail came with, where another one took its place.
 pub const ORIGINAL_FROM: &str = "X-Original-From";
@@ -26,13 +26,32 @@ pub enum Rewrite {
     Always,
 }
 
+/// What the account's API can carry of the authors that do not stand in From.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Most addresses of Reply-To.
+    pub reply_to: usize,
+    /// Whether addresses beyond ASCII can be carried.
+    pub utf8_addresses: bool,
+    /// Whether header fields can.
+    pub headers: bool,
+}
+
+impl Room {
+    /// Those of `authors` that fit into Reply-To. What a policy puts there is never a reason to refuse the mail.
+    fn fit(self, authors: &[Mailbox]) -> Vec<Mailbox> {
+        let fits = |mailbox: &&Mailbox| self.utf8_addresses || mailbox.address.is_ascii();
+        authors.iter().filter(fits).take(self.reply_to).cloned().collect()
+    }
+}
+
 /// The rule of `[sender]`, and of the lists of the logins.
 #[derive(Debug, Clone, Default)]
 pub struct SenderPolicy {
     default: Option<Mailbox>,
-    allowed: Vec<Pattern>,
+    allowed: Patterns,
     rewrite: Rewrite,
-    principals: BTreeMap<String, Vec<Pattern>>,
+    principals: BTreeMap<String, Patterns>,
 }
 
 impl SenderPolicy {
@@ -40,7 +59,7 @@ impl SenderPolicy {
     ///
     /// # Errors
     /// A sentence about what is wrong with the default.
-    pub fn new(default: &str, allowed: &[Pattern], rewrite: Rewrite) -> Result<Self, String> {
+    pub fn new(default: &str, allowed: &Patterns, rewrite: Rewrite) -> Result<Self, String> {
         let default = match default.trim() {
             "" => None,
             text => Some(
@@ -48,19 +67,20 @@ impl SenderPolicy {
                     .ok_or_else(|| format!("{default:?} is not a mailbox like \"App <app@mail.example.com>\""))?,
             ),
         };
-        let policy = Self { default, allowed: allowed.to_vec(), rewrite, principals: BTreeMap::new() };
+        let policy = Self { default, allowed: allowed.clone(), rewrite, principals: BTreeMap::new() };
         match &policy.default {
             None if rewrite != Rewrite::Never => Err("sender.rewrite needs a mailbox to put in the place".to_owned()),
-            Some(default) if !is_among(&policy.allowed, &default.address) => {
+            Some(default) if !policy.allowed.allows(Some(&default.address)) => {
                 Err(format!("<{}> is not among sender.allowed itself", default.address))
             }
             _ => Ok(policy),
         }
     }
 
-    /// The same with the lists of `smtp.senders.principals`: a login that has one stands under no other name in From either.
+    /// The same with the lists of `smtp.senders.principals`: a login that has one stands under no other name in From
+    /// either.
     #[must_use]
-    pub fn with_principals(self, principals: &BTreeMap<String, Vec<Pattern>>) -> Self {
+    pub fn with_principals(self, principals: &BTreeMap<String, Patterns>) -> Self {
         Self { principals: principals.clone(), ..self }
     }
 
@@ -70,28 +90,29 @@ impl SenderPolicy {
     }
 
     /// Sees to it that the message has one From that may stand there: its own, else the default, else its own
-    /// without a domain completed with that of the reverse-path, else the reverse-path. JSON APIs want one, and RFC 5322 §3.6.2 requires it; programs such as cron leave it out.
+    /// without a domain completed with that of the reverse-path, else the reverse-path. JSON APIs want one, and RFC 5322
+    /// §3.6.2 requires it; programs such as cron leave it out. What no longer stands there goes where there is `room`.
     ///
     /// # Errors
     /// `BadSender` when there is none of the three (a null reverse-path and no default), or when it may not stand there.
-    pub fn apply(&self, message: &mut Message, envelope: &Envelope) -> Result<(), Cause> {
+    pub fn apply(&self, message: &mut Message, envelope: &Envelope, room: Room) -> Result<(), Cause> {
         if message.from.is_empty() {
             message.from.push(self.missing_from(message, envelope)?);
         }
         let own = envelope.principal.as_ref().and_then(|principal| self.principals.get(principal));
         let may_stand = |mailbox: &Mailbox| {
-            let of_login = own.is_none_or(|own| is_listed(own, &mailbox.address));
-            of_login && is_among(&self.allowed, &mailbox.address)
+            let address = Some(&mailbox.address);
+            own.is_none_or(|own| own.has(address)) && self.allowed.allows(address)
         };
         let refused = message.from.iter().find(|mailbox| !may_stand(mailbox)).map(|mailbox| mailbox.address.clone());
         match (self.rewrite, refused, &self.default) {
             (Rewrite::Always, _, Some(default)) | (Rewrite::Disallowed, Some(_), Some(default)) => {
-                replace_from(message, default);
+                replace_from(message, default, room);
                 Ok(())
             }
             (_, Some(address), _) => Err(not_allowed(&address, own.is_some())),
             (_, None, _) => {
-                keep_authors(message);
+                keep_authors(message, room);
                 Ok(())
             }
         }
@@ -128,29 +149,45 @@ fn not_allowed(address: &Address, of_login: bool) -> Cause {
 
 /// Puts `default` into From. Answers go where they would have gone, if one can be sent there: nobody is reached as
 /// root@web1.
-fn replace_from(message: &mut Message, default: &Mailbox) {
+fn replace_from(message: &mut Message, default: &Mailbox, room: Room) {
     let original = std::mem::replace(&mut message.from, vec![default.clone()]);
     let is_the_same = original.iter().all(|mailbox| mailbox.address.reads_like(&default.address));
     if is_the_same {
         return;
     }
-    message.headers.retain(|(name, _)| !name.eq_ignore_ascii_case(ORIGINAL_FROM));
-    let shown: Vec<String> = original.iter().map(shown).collect();
-    message.headers.push((ORIGINAL_FROM.to_owned(), shown.join(", ")));
+    note_original(message, &original);
     if message.reply_to.is_empty() {
-        message.reply_to = original.into_iter().filter(|mailbox| mailbox.address.domain().contains('.')).collect();
+        let reachable: Vec<Mailbox> = original.into_iter().filter(|m| m.address.domain().contains('.')).collect();
+        message.reply_to = room.fit(&reachable);
     }
 }
 
 /// The APIs take one From. The answers to a mail of several authors go to all of them (RFC 5322 §3.6.2), so they still
-/// do.
-fn keep_authors(message: &mut Message) {
-    if message.from.len() > 1 {
-        if message.reply_to.is_empty() {
-            message.reply_to.clone_from(&message.from);
-        }
-        message.from.truncate(1);
+/// do. Where Reply-To has no room for all, a header field names them; where there is none, the others are a loss.
+fn keep_authors(message: &mut Message, room: Room) {
+    let Some(others) = message.from.get(1..).filter(|others| !others.is_empty()).map(<[_]>::to_vec) else { return };
+    if message.reply_to.is_empty() {
+        message.reply_to = room.fit(&message.from);
     }
+    let answered = &message.reply_to;
+    let is_left_out = |author: &&Mailbox| !answered.iter().any(|m| m.address.reads_like(&author.address));
+    let left_out: Vec<Mailbox> = others.iter().filter(is_left_out).cloned().collect();
+    match (left_out.is_empty(), room.headers) {
+        (true, _) => {}
+        (false, true) => note_original(message, &message.from.clone()),
+        (false, false) => {
+            let what =
+                |author: &Mailbox| format!("author <{}> (one From and {} Reply-To)", author.address, room.reply_to);
+            message.losses.extend(left_out.iter().map(|author| Loss { what: what(author) }));
+        }
+    }
+    message.from.truncate(1);
+}
+
+fn note_original(message: &mut Message, original: &[Mailbox]) {
+    message.headers.retain(|(name, _)| !name.eq_ignore_ascii_case(ORIGINAL_FROM));
+    let shown: Vec<String> = original.iter().map(shown).collect();
+    message.headers.push((ORIGINAL_FROM.to_owned(), shown.join(", ")));
 }
 
 /// A mailbox as a header shows it.
@@ -159,14 +196,6 @@ pub fn shown(mailbox: &Mailbox) -> String {
         Some(name) => format!("\"{}\" <{}>", name.replace(['"', '\\'], ""), mailbox.address),
         None => mailbox.address.to_string(),
     }
-}
-
-fn is_among(allowed: &[Pattern], address: &Address) -> bool {
-    allowed.is_empty() || is_listed(allowed, address)
-}
-
-fn is_listed(list: &[Pattern], address: &Address) -> bool {
-    list.iter().any(|pattern| pattern.matches(Some(address)))
 }
 
 /// `Name <address>`, `"Name" <address>` or a bare address.

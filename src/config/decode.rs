@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
+use serde_path_to_error::Segment;
 
 use super::layers::{DEFAULTS, Problem};
 use super::{Config, ProviderKind};
@@ -17,25 +18,33 @@ pub fn defaults() -> Json {
 /// Where the default for a key is whose path holds a name of the operator's. Accounts have their defaults in one place for
 /// all; the lists of principals look like the one for everybody.
 pub(super) fn default_path(path: &str) -> String {
-    let of_account = path.strip_prefix("providers.").and_then(|rest| rest.split_once('.'));
-    match (of_account, path.strip_prefix("smtp.senders.principals.")) {
-        (Some((_, key)), _) => format!("provider_defaults.{key}"),
-        (_, Some(_)) => "smtp.senders.allow".to_owned(),
-        _ => path.to_owned(),
+    default_steps(&path.split('.').collect::<Vec<_>>()).join(".")
+}
+
+/// The same in steps: the names of principals and accounts may have dots.
+fn default_steps<'a>(steps: &[&'a str]) -> Vec<&'a str> {
+    match steps {
+        ["providers", _, key @ ..] if !key.is_empty() => [&["provider_defaults"], key].concat(),
+        ["smtp", "senders", "principals", _, ..] => vec!["smtp", "senders", "allow"],
+        _ => steps.to_vec(),
     }
 }
 
 pub(super) fn lookup<'a>(tree: &'a Json, path: &str) -> Option<&'a Json> {
-    path.split('.').try_fold(tree, |node, part| match node {
-        Json::Array(items) => items.get(part.parse::<usize>().ok()?),
-        node => node.get(part),
+    follow(tree, &path.split('.').collect::<Vec<_>>())
+}
+
+fn follow<'a>(tree: &'a Json, steps: &[&str]) -> Option<&'a Json> {
+    steps.iter().try_fold(tree, |node, step| match node {
+        Json::Array(items) => items.get(step.parse::<usize>().ok()?),
+        node => node.get(step),
     })
 }
 
-fn lookup_mut<'a>(tree: &'a mut Json, path: &str) -> Option<&'a mut Json> {
-    path.split('.').try_fold(tree, |node, part| match node {
-        Json::Array(items) => items.get_mut(part.parse::<usize>().ok()?),
-        node => node.get_mut(part),
+fn follow_mut<'a>(tree: &'a mut Json, steps: &[&str]) -> Option<&'a mut Json> {
+    steps.iter().try_fold(tree, |node, step| match node {
+        Json::Array(items) => items.get_mut(step.parse::<usize>().ok()?),
+        node => node.get_mut(step),
     })
 }
 
@@ -82,10 +91,11 @@ pub(super) fn decode(tree: &mut Json, problems: &mut Vec<Problem>) -> Option<Con
                 break;
             }
             Err(error) => {
-                let path = track.path().to_string().replace('[', ".").replace(']', "");
-                let default = default_at(&defaults, tree, &path);
-                problems.push(Problem::new(&path, explain(&path, &error, default.as_ref())));
-                stand_in(tree, &path, default)?;
+                let steps = steps(&track.path());
+                let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+                let default = default_at(&defaults, tree, &steps);
+                problems.push(Problem::new(steps.join("."), explain(&steps, &error, default.as_ref())));
+                stand_in(tree, &steps, default)?;
             }
         }
     }
@@ -94,30 +104,38 @@ pub(super) fn decode(tree: &mut Json, problems: &mut Vec<Problem>) -> Option<Con
     decoded
 }
 
-/// Puts the default in place of a wrong value. An item of a list that has no default takes the list with it.
-fn stand_in(tree: &mut Json, path: &str, default: Option<Json>) -> Option<()> {
-    let (path, default) = match default {
-        Some(default) => (path, default),
-        None if lookup(tree, parent(path))?.is_array() => (parent(path), Json::Array(Vec::new())),
-        // A member that need not be there.
-        None => {
-            let surroundings = lookup_mut(tree, parent(path))?.as_object_mut()?;
-            return surroundings.remove(path.rsplit('.').next()?).map(|_| ());
-        }
+fn steps(path: &serde_path_to_error::Path) -> Vec<String> {
+    let step = |segment: &Segment| match segment {
+        Segment::Seq { index } => index.to_string(),
+        Segment::Map { key: name } | Segment::Enum { variant: name } => name.clone(),
+        Segment::Unknown => "?".to_owned(),
     };
-    *lookup_mut(tree, path)? = default;
+    path.iter().map(step).collect()
+}
+
+/// Puts the default in place of a wrong value. An item of a list that has no default takes the list with it.
+fn stand_in(tree: &mut Json, steps: &[&str], default: Option<Json>) -> Option<()> {
+    let (last, surroundings) = steps.split_last()?;
+    let (steps, default) = match default {
+        Some(default) => (steps, default),
+        None if follow(tree, surroundings)?.is_array() => (surroundings, Json::Array(Vec::new())),
+        // A member that need not be there.
+        None => return follow_mut(tree, surroundings)?.as_object_mut()?.remove(*last).map(|_| ()),
+    };
+    *follow_mut(tree, steps)? = default;
     Some(())
 }
 
-/// What stands in for a wrong value at `path`: its default; for an item of a list, the first of the default list.
-fn default_at(defaults: &Json, tree: &Json, path: &str) -> Option<Json> {
-    if lookup(tree, parent(path)).is_some_and(Json::is_array) {
-        return lookup(defaults, &default_path(parent(path)))?.as_array()?.first().cloned();
+/// What stands in for a wrong value: its default; for an item of a list, the first of the default list.
+fn default_at(defaults: &Json, tree: &Json, steps: &[&str]) -> Option<Json> {
+    let (last, surroundings) = steps.split_last()?;
+    if follow(tree, surroundings).is_some_and(Json::is_array) {
+        return follow(defaults, &default_steps(surroundings))?.as_array()?.first().cloned();
     }
-    match path.rsplit('.').next() {
-        Some("kind") => Some(ProviderKind::ScaiSend.name().into()),
-        Some("api_key") => Some("unread".into()),
-        _ => lookup(defaults, &default_path(path)).cloned(),
+    match *last {
+        "kind" => Some(ProviderKind::ScaiSend.name().into()),
+        "api_key" => Some("unread".into()),
+        _ => follow(defaults, &default_steps(steps)).cloned(),
     }
 }
 
@@ -126,17 +144,15 @@ pub(super) fn parent(path: &str) -> &str {
 }
 
 /// serde's sentence, with the default as an example of how to write it. Never with the value of a secret.
-fn explain(path: &str, error: &serde_json::Error, default: Option<&Json>) -> String {
-    if path.ends_with("api_key") {
-        return "the key must be a text in quotes".to_owned();
-    }
-    if path.starts_with("providers") && path.split('.').count() <= 2 {
-        return "an account is a section: [providers.NAME] with kind and api_key_file".to_owned();
-    }
-    match default {
+fn explain(steps: &[&str], error: &serde_json::Error, default: Option<&Json>) -> String {
+    match (steps, default) {
+        ([.., "api_key"], _) => "the key must be a text in quotes".to_owned(),
+        (["providers"] | ["providers", _], _) => {
+            "an account is a section: [providers.NAME] with kind and api_key_file".to_owned()
+        }
         // The error lists all names; one of the default's says nothing.
-        Some(default) if !path.starts_with("controls.allow") => format!("{error}; the default is {default}"),
-        _ => error.to_string(),
+        (["controls", "allow", ..], _) | (_, None) => error.to_string(),
+        (_, Some(default)) => format!("{error}; the default is {default}"),
     }
 }
 

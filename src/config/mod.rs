@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::access::{Lists, Senders};
 use crate::controls::Policy;
 use crate::outcome::Overrides;
-use crate::pattern::Pattern;
+use crate::pattern::Patterns;
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::sender::Rewrite;
@@ -288,7 +288,7 @@ pub struct Sender {
     /// The From of mails that have none, as `Name <address>` or an address; empty means none.
     pub default: String,
     /// Whose mail is sent; empty means anybody's.
-    pub allowed: Vec<Pattern>,
+    pub allowed: Patterns,
     /// When the default takes the place of a mail's own From.
     pub rewrite: Rewrite,
 }

@@ -70,6 +70,7 @@ impl Reading<'_> {
     /// nothing.
     fn fit_template(&mut self, chosen: &mut Chosen, message: &Message) -> Result<(), Cause> {
         let (prefix, has_field) = (self.capacity.template_prefix, self.capacity.field(Control::Template).is_some());
+        let mut foreign = None;
         if let Some(Wish { setting: Setting::Text(id), header, .. }) = chosen.get(&Control::Template)
             && has_field
             && !id.starts_with(prefix)
@@ -78,14 +79,16 @@ impl Reading<'_> {
             let header = header.clone();
             self.invalid(&header, &why)?;
             chosen.remove(&Control::Template);
+            foreign = Some(format!("it {why}"));
         }
         if has_field && chosen.contains_key(&Control::Template) {
             return Ok(());
         }
         let blank = |body: &Option<String>| body.as_ref().is_none_or(|text| text.trim().is_empty());
         if let Some(header) = self.template.as_ref().filter(|_| blank(&message.text) && blank(&message.html)) {
-            let why =
-                if has_field { "controls.allow lacks it".to_owned() } else { format!("{} has none", self.vendor) };
+            let unused =
+                || if has_field { "controls.allow lacks it".to_owned() } else { format!("{} has none", self.vendor) };
+            let why = foreign.unwrap_or_else(unused);
             let detail = format!("{header} asks for a template, and the mail has no body of its own; {why}");
             return Err(Cause::new(Kind::Unsupported, detail));
         }
@@ -179,8 +182,11 @@ impl Reading<'_> {
         let mut octets = 2;
         let (fitting, rest): (Map<_, _>, Map<_, _>) = all.into_iter().partition(|(name, value)| {
             // `"name":value,`
-            octets += Value::from(name.as_str()).to_string().len() + value.to_string().len() + 2;
-            octets <= most
+            let with = octets + Value::from(name.as_str()).to_string().len() + value.to_string().len() + 2;
+            if with <= most {
+                octets = with;
+            }
+            with <= most
         });
         if !rest.is_empty() {
             let vendor = self.vendor;

@@ -113,8 +113,12 @@ pub struct Row {
     pub meaning: Meaning,
 }
 
+const fn row(family: Family, header: &'static str, form: Form, meaning: Meaning) -> Row {
+    Row { family, header, member: "", form, repeat: Repeat::Last, meaning }
+}
+
 const fn sets(family: Family, header: &'static str, form: Form, control: Control) -> Row {
-    Row { family, header, member: "", form, repeat: Repeat::Last, meaning: Meaning::Sets(control) }
+    row(family, header, form, Meaning::Sets(control))
 }
 
 const fn every(family: Family, header: &'static str, form: Form, control: Control) -> Row {
@@ -122,18 +126,21 @@ const fn every(family: Family, header: &'static str, form: Form, control: Contro
 }
 
 /// A member of one of the two headers that hold everything. Of several such headers the first counts.
-const fn member(family: Family, member: &'static str, form: Form, control: Control) -> Row {
+const fn part(family: Family, member: &'static str, form: Form, meaning: Meaning) -> Row {
     let header = if matches!(family, SendGrid) { "X-SMTPAPI" } else { "X-MSYS-API" };
-    Row { member, repeat: Repeat::First, ..sets(family, header, form, control) }
+    Row { member, repeat: Repeat::First, ..row(family, header, form, meaning) }
 }
 
-const fn recipients(row: Row) -> Row {
-    Row { meaning: Meaning::Recipients, form: Form::Opaque, ..row }
+const fn member(family: Family, member: &'static str, form: Form, control: Control) -> Row {
+    part(family, member, form, Meaning::Sets(control))
+}
+
+const fn recipients(family: Family, member: &'static str) -> Row {
+    part(family, member, Form::Opaque, Meaning::Recipients)
 }
 
 const fn unknown(family: Family, header: &'static str) -> Row {
-    let row = sets(family, header, Form::Opaque, Tag);
-    Row { repeat: Repeat::Last, meaning: Meaning::Unknown, ..row }
+    row(family, header, Form::Opaque, Meaning::Unknown)
 }
 
 use Control::{
@@ -159,14 +166,14 @@ pub const TABLE: &[Row] = &[
     sets(Sidepost, "X-Sidepost-Keep-Message-ID", Form::Switch, KeepMessageId),
     sets(Sidepost, "X-Sidepost-Idempotency-Key", Form::Token, IdempotencyKey),
     unknown(Sidepost, "X-Sidepost-*"),
-    recipients(member(SendGrid, "to", Form::Opaque, Tag)),
-    recipients(member(SendGrid, "filters.bcc", Form::Opaque, Tag)),
+    recipients(SendGrid, "to"),
+    recipients(SendGrid, "filters.bcc"),
     member(SendGrid, "category", Form::Texts, Tag),
     member(SendGrid, "unique_args", Form::Strings, Metadata),
     member(SendGrid, "filters.templates", Form::TemplateFilter, Template),
     member(SendGrid, "dynamic_template_data", Form::Object, TemplateData),
     member(SendGrid, "sub", Form::Substitutions, Substitutions),
-    Row { meaning: Meaning::Part, ..member(SendGrid, "section", Form::Opaque, Substitutions) },
+    part(SendGrid, "section", Form::Opaque, Meaning::Part),
     member(SendGrid, "ip_pool", Form::Text, Pool),
     member(SendGrid, "filters.opentrack", Form::Filter, TrackOpens),
     member(SendGrid, "filters.clicktrack", Form::Filter, TrackClicks),
@@ -192,7 +199,7 @@ pub const TABLE: &[Row] = &[
     sets(Mailgun, "X-Mailgun-Deliver-By", Form::Time, Schedule),
     sets(Mailgun, "X-Mailgun-Drop-Message", Form::Switch, Sandbox),
     unknown(Mailgun, "X-Mailgun-*"),
-    recipients(sets(Mandrill, "X-MC-BccAddress", Form::Opaque, Tag)),
+    row(Mandrill, "X-MC-BccAddress", Form::Opaque, Meaning::Recipients),
     every(Mandrill, "X-MC-Tags", Form::List, Tag),
     sets(Mandrill, "X-MC-Metadata", Form::Strings, Metadata),
     sets(Mandrill, "X-MC-Template", Form::BeforeBar, Template),
@@ -222,9 +229,9 @@ pub const TABLE: &[Row] = &[
     sets(Ses, "X-SES-CONFIGURATION-SET", Form::Text, Stream),
     sets(Ses, "X-SES-TENANT", Form::Text, Stream),
     unknown(Ses, "X-SES-*"),
-    recipients(member(SparkPost, "cc", Form::Opaque, Tag)),
-    recipients(member(SparkPost, "bcc", Form::Opaque, Tag)),
-    recipients(member(SparkPost, "archive", Form::Opaque, Tag)),
+    recipients(SparkPost, "cc"),
+    recipients(SparkPost, "bcc"),
+    recipients(SparkPost, "archive"),
     member(SparkPost, "campaign_id", Form::Texts, Tag),
     member(SparkPost, "metadata", Form::Strings, Metadata),
     member(SparkPost, "substitution_data", Form::Object, TemplateData),

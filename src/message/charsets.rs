@@ -93,7 +93,8 @@ fn unlabelled(octets: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Japanese in its seven-bit code, which programs of the time before MIME do not label; UTF-8, even damaged UTF-8 if some character beyond ASCII is whole; else windows-1252.
+/// Japanese in its seven-bit code, which programs of the time before MIME do not label; UTF-8, even damaged UTF-8 if some
+/// character beyond ASCII is whole; else windows-1252.
 pub(super) fn utf8_or_windows(octets: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(octets) {
         Ok(_) if has_japanese_escape(octets) => iso_2022_jp(octets).into(),

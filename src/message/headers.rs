@@ -1,7 +1,5 @@
 //! The header of the mail: which field goes where in a [`Message`], and which go nowhere.
 
-use std::collections::HashSet;
-
 use super::{Bare, Mailbox, Message, Place, charsets, mailboxes, words};
 use crate::address::Address;
 use crate::mime::field::Fields;
@@ -132,32 +130,6 @@ impl Message {
         let address = with_domain_of(&bare.local, reverse_path)?;
         Some(Mailbox { name: bare.name.clone(), address })
     }
-}
-
-impl Message {
-    /// Removes the fields that name one of `hidden`, whatever the fields are called: programs note the envelope in fields
-    /// of their own making (`X-Receiver`), and nobody may learn of a blind recipient.
-    pub fn hide(&mut self, hidden: &HashSet<String>) {
-        if !hidden.is_empty() {
-            self.headers.retain(|(_, value)| !names_one_of(value, hidden));
-        }
-    }
-}
-
-/// Whether `text` has one of `addresses`, which are in lower case: alone, in brackets, or as a value in a URL.
-fn names_one_of(text: &str, addresses: &HashSet<String>) -> bool {
-    let text = text.to_ascii_lowercase();
-    let is_local = |c: char| !c.is_whitespace() && !"<>(),;:@\"[]".contains(c);
-    let is_domain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
-    memchr::memchr_iter(b'@', text.as_bytes()).any(|at| {
-        let (before, after) = text.split_at(at);
-        let local = before.rsplit(|c| !is_local(c)).next().unwrap_or_default();
-        let domain = after.get(1..).unwrap_or_default().split(|c| !is_domain(c)).next().unwrap_or_default();
-        let value = local.rsplit(['=', '&', '?', '/']).next().unwrap_or_default();
-        [local, value]
-            .iter()
-            .any(|local| addresses.contains(format!("{local}@{}", domain.trim_end_matches('.')).as_str()))
-    })
 }
 
 fn with_domain_of(local: &str, other: Option<&Address>) -> Option<Address> {

@@ -6,6 +6,7 @@ mod charsets;
 mod content;
 mod date;
 mod headers;
+mod hidden;
 mod mailboxes;
 mod uuencode;
 mod words;
@@ -33,7 +34,7 @@ pub struct Mailbox {
 pub struct Message {
     /// From (RFC 5322 §3.6.2); usually one.
     pub from: Vec<Mailbox>,
-    /// Sender.
+    /// Sender (RFC 5322 §3.6.2): read so that it is known and not sent on as any other field; no API has a place for it.
     pub sender: Option<Mailbox>,
     /// Reply-To.
     pub reply_to: Vec<Mailbox>,

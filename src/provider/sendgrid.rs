@@ -202,36 +202,16 @@ fn content_of(message: &Message) -> Vec<JsonContent<'_>> {
     content
 }
 
-/// Header names that the API keeps for itself, in lower case: those of SendGrid's reference, and Message-ID for ScaiSend,
-/// whose pages do not say that it may be set: a second one would make the mail invalid (RFC 5322 §3.6).
-fn is_reserved(dialect: Dialect, name: &str) -> bool {
-    const RESERVED: &[&str] = &[
-        "x-sg-id",
-        "x-sg-eid",
-        "received",
-        "dkim-signature",
-        "content-type",
-        "content-transfer-encoding",
-        "to",
-        "from",
-        "subject",
-        "reply-to",
-        "cc",
-        "bcc",
-    ];
-    let name = name.to_ascii_lowercase();
-    RESERVED.contains(&name.as_str()) || dialect == Dialect::ScaiSend && name == "message-id"
-}
-
 /// The header fields as an object, which has no repeated names: a field that occurs more than once is joined, lists of
-/// message ids by a blank (RFC 5322 §3.6.4), the rest by a comma. The mail's own id goes along where it may, so that
-/// replies and later mails refer to it.
+/// message ids by a blank (RFC 5322 §3.6.4), the rest by a comma. None of them is a name that the API keeps for itself: those are in no
+/// [`Message::headers`]. The mail's own id goes along where it may, so that replies and later mails refer to it. ScaiSend's
+/// pages do not say that it may be set, and a second one would make the mail invalid (RFC 5322 §3.6).
 fn headers_of(message: &Message, dialect: Dialect) -> Vec<(&str, String)> {
     let mut headers: Vec<(&str, String)> = Vec::new();
-    let id = message.message_id.as_deref().filter(|id| is_message_id(id)).map(|id| ("Message-ID", id));
+    let id = message.message_id.as_deref().filter(|id| dialect == Dialect::SendGrid && is_message_id(id));
     let others = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let fields = id.into_iter().chain(others);
-    for (name, value) in fields.filter(|(name, value)| !value.is_empty() && !is_reserved(dialect, name)) {
+    let fields = id.map(|id| ("Message-ID", id)).into_iter().chain(others);
+    for (name, value) in fields.filter(|(_, value)| !value.is_empty()) {
         let Some((_, known)) = headers.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
             headers.push((name, value.to_owned()));
             continue;

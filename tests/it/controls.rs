@@ -177,6 +177,34 @@ fn what_cannot_be_read_is_refused_or_ignored() {
     assert_eq!(detail(&depth, &everything()).0, Kind::BadContent);
 }
 
+/// A template that another vendor has is not the fault of the permissions.
+#[test]
+fn a_template_that_is_not_used_leaves_no_empty_mail_and_the_true_reason() {
+    let raw = String::from_utf8(mail("X-Sidepost-Template: 123").to_vec()).unwrap().replace("hello\r\n", "");
+    let policy = Policy { invalid: Stance::Ignore, ..everything() };
+    let refused = |policy| {
+        ask(raw.clone().into(), &envelope(&["ann@example.net"]), ProviderKind::ScaiSend, &policy).unwrap_err().detail
+    };
+    let asks = "X-Sidepost-Template asks for a template, and the mail has no body of its own; ";
+    let (foreign, denied) = (refused(policy), refused(default_controls()));
+    assert_eq!(denied, format!("{asks}controls.allow lacks it"));
+    assert!(
+        foreign.starts_with(&format!("{asks}it names no template of ScaiSend, whose ids begin with ")),
+        "{foreign}"
+    );
+}
+
+/// The names that fit go along, also those behind one that does not.
+#[test]
+fn a_name_that_is_too_long_takes_no_room() {
+    let headers = format!("X-Sidepost-Metadata-a: {}\nX-Sidepost-Metadata-b: 2", "x".repeat(20_000));
+    let (plan, _) =
+        ask(mail(&headers), &envelope(&["ann@example.net"]), ProviderKind::SendGrid, &everything()).unwrap();
+    let described = plan.controls.to_json();
+    assert_eq!(described["metadata"], json!({"b": "2"}), "{described}");
+    assert!(described.to_string().contains("has 1 names more than"), "{described}");
+}
+
 #[test]
 fn what_has_no_field_is_ignored_or_refused() {
     let headers = "X-PM-Message-Stream: outbound";

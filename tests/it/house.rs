@@ -242,7 +242,7 @@ fn function_lengths(text: &str) -> Vec<(String, usize)> {
     found
 }
 
-/// Every key of the shipped defaults is a field, every field has its default there, and each kind its row.
+/// Each kind of outcome has one row, each row a name of its own and an enhanced code of the class of its reply.
 #[test]
 fn one_table_where_there_is_one_truth() {
     let rows: BTreeMap<&str, u16> = sidepost::outcome::TABLE.iter().map(|row| (row.name, row.code)).collect();

@@ -11,8 +11,10 @@ use serde_json::Value;
 use sidepost::address::Address;
 use sidepost::config::decode::{default_account, default_controls};
 use sidepost::config::{Fanout, ProviderKind, Unsupported};
+use sidepost::controls::{Policy as ControlPolicy, Stance};
 use sidepost::envelope::Envelope;
 use sidepost::message::Message;
+use sidepost::outcome::Kind;
 use sidepost::plan::{Policies, Role, Terms, prepare, role_of};
 use sidepost::provider;
 use sidepost::sender::SenderPolicy;
@@ -105,9 +107,15 @@ fn requests(raw: &[u8], envelope: &Envelope, kind: ProviderKind, fanout: Fanout)
     let limits = provider.limits();
     let unsupported = Unsupported::Degrade;
     let terms = Terms { limits: &limits, fanout, unsupported, utf8_addresses: false, apart: false };
-    let policies = Policies { sender: SenderPolicy::default(), controls: default_controls() };
-    let Ok((message, plan)) = prepare(Bytes::copy_from_slice(raw), envelope, envelope, &policies, terms) else {
-        return Vec::new();
+    // Whatever a header asks for, the mail goes: a refusal would prove nothing.
+    let (invalid, recipients) = (Stance::Ignore, Stance::Ignore);
+    let controls = ControlPolicy { invalid, recipients, unsupported: Stance::Ignore, ..default_controls() };
+    let policies = Policies { sender: SenderPolicy::default(), controls };
+    let (message, plan) = match prepare(Bytes::copy_from_slice(raw), envelope, envelope, &policies, terms) {
+        Ok(prepared) => prepared,
+        // Marks that nobody would fill in are refused whatever the policy says.
+        Err(cause) if cause.kind == Kind::Unsupported => return Vec::new(),
+        Err(cause) => panic!("{} {}", cause.row.name, cause.detail),
     };
     let request = |batch| provider.request(&message, &plan.controls, batch).unwrap().body.to_vec();
     let bodies: Vec<Vec<u8>> = plan.batches.iter().map(request).collect();
@@ -189,8 +197,63 @@ fn a_hostile_header() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A field in which programs note the envelope, with one of its addresses as they write it.
+fn a_note_of_the_envelope() -> impl Strategy<Value = Vec<u8>> {
+    let name =
+        prop::sample::select(vec!["Bcc", "X-Receiver", "Delivered-To", "X-Original-To", "List-Unsubscribe", "X-Any"]);
+    let value = ("[a-d]", 0..6_usize).prop_map(|(name, form): (String, usize)| match form {
+        0 => format!("{name}@example.net"),
+        1 => format!("<{}@EXAMPLE.net>", name.to_uppercase()),
+        2 => format!("<https://example.org/u?e={name}%40example.net&t=1>"),
+        3 => format!("<mailto:u+{name}=example.net@lists.example.org>"),
+        4 => format!("for \"{name}\"@example.net; x"),
+        _ => format!("<https://example.org/r?to=https%3A%2F%2Fx%3Fe%3D{name}%2540example.net>"),
+    });
+    (name, value).prop_map(|(name, value)| format!("{name}: {value}\r\n").into_bytes())
+}
+
+/// All texts of a request but the bodies and whom each personalization is for.
+fn shown_to_all(request: &Value) -> String {
+    let mut rest = request.clone();
+    for part in ["content", "html", "text", "subject", "to"] {
+        rest.as_object_mut().unwrap().remove(part);
+    }
+    for group in rest["personalizations"].as_array_mut().into_iter().flatten() {
+        for list in ["to", "cc"] {
+            group.as_object_mut().unwrap().remove(list);
+        }
+    }
+    rest.to_string().to_lowercase()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Promise 2: whoever is only in the envelope is in no field that others get, however it is written there. What it
+    /// gets itself may be shared with others, so nothing that is the same for all names it.
+    #[test]
+    fn no_field_names_a_hidden_recipient(
+        mut made in a_mail(), envelope in an_envelope(), kind in a_kind(), fanout in a_fanout(),
+        notes in prop::collection::vec(a_note_of_the_envelope(), 1..6)
+    ) {
+        // What the author writes may name anybody.
+        made.attachments.clear();
+        made.name = "Somebody".to_owned();
+        let raw = [notes.concat(), written(&made)].concat();
+        let requests = requests(&raw, &envelope, kind, fanout);
+        prop_assert!(!requests.is_empty());
+        let message = Message::parse(raw.into()).unwrap();
+        let hidden = |recipient: &&Address| role_of(recipient, &message).0 == Role::Bcc;
+        for recipient in envelope.recipients.iter().filter(hidden).filter(|_| envelope.recipients.len() > 1) {
+            let name = recipient.local();
+            for request in &requests {
+                let shown = shown_to_all(request);
+                for form in ["@", "=", "%40", "%2540", "\\\"@"] {
+                    prop_assert!(!shown.contains(&format!("{name}{form}example.net")), "{recipient} in {shown}");
+                }
+            }
+        }
+    }
 
     /// Promise 2: each recipient of the envelope gets the mail once, nobody else does, and whoever is only in the
     /// envelope is shown to nobody.
@@ -243,6 +306,11 @@ proptest! {
     ) {
         let raw = [hostile.concat(), written(&made)].concat();
         let requests = requests(&raw, &envelope, kind, Fanout::Auto);
+        let may_be_refused = hostile.iter().any(|field| {
+            let name = field.split(|b| *b == b':').next().unwrap_or_default();
+            ["X-SMTPAPI", "X-MC-MergeVars"].iter().any(|one| one.as_bytes() == name)
+        });
+        prop_assert!(!requests.is_empty() || may_be_refused, "refused");
         let asked: BTreeSet<&str> = envelope.recipients.iter().map(Address::as_str).collect();
         prop_assert!(groups(&requests).iter().flatten().all(|email| asked.contains(email.as_str())));
         for request in &requests {

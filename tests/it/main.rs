@@ -13,6 +13,7 @@ mod house;
 mod http_client;
 mod laws;
 mod laws_of_mail;
+mod losses;
 mod messages;
 mod mime_limits;
 mod patterns;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use encodify::base64;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sidepost::address::Address;
+use sidepost::address::{Address, Alphabet};
 use sidepost::message::{Content, Mailbox, Message, TransferEncoding};
 
 use crate::properties::message::{is_base64, is_clean};
@@ -123,6 +123,56 @@ fn every_cut_of_a_mail_is_read() {
             is_clean(&parse(raw.slice(..end)));
         }
     }
+}
+
+/// Whom only the envelope knows is in no field, however it writes the address; who only looks alike stays.
+#[test]
+fn a_hidden_recipient_is_named_by_no_field() {
+    let hidden = ["ann@example.com", "ann@xn--bcher-kva.example", "\"a b\"@example.com", "jörg@example.com"];
+    let hidden = hidden.map(|text| Address::parse_in(Alphabet::Utf8, text).unwrap());
+    let naming = [
+        "ann@example.com",
+        "ANN@Example.COM.",
+        "\"Ann\" <ann@example.com>, bob@example.net",
+        "'ann@example.com'",
+        "rfc822;ann@example.com",
+        "<https://x.example/u?e=ann@example.com&t=1>",
+        "<https://x.example/u?e=ann%40example.com>",
+        "<https://x.example/u?e=%61nn%40EXAMPLE%2ecom&t=1>",
+        "<https://x.example/r?to=https%3A%2F%2Fy.example%2Fu%3Fe%3Dann%2540example.com>",
+        "<mailto:u+ann=example.com@lists.example.net>",
+        "<mailto:list-return-7-ann=example.com@lists.example.net?subject=u>",
+        "<https://x.example/u/ann%3Dexample.com>",
+        "prvs=123=ann@example.com",
+        "ann@bücher.example",
+        "ann@BÜCHER.example",
+        "ann@bu\u{308}cher.example, ann@xn--bcher-kva.example",
+        "https://x.example/ann%40b%C3%BCcher.example",
+        "“ann@bücher.example”",
+        "\"ann\"@example.com",
+        "\"a b\"@example.com",
+        "jörg@example.com",
+    ];
+    let alike = [
+        "joann@example.com",
+        "mary-ann@example.com",
+        "ann@example.community",
+        "ann@mail.example.com",
+        "ann at example.com",
+        "<mailto:u+joann=example.com@lists.example.net>",
+        "100% ann%4",
+        "a=b@c==@@=",
+        "",
+    ];
+    let raw = "From: app@example.com\r\nann@example.com: 1\r\n\r\n";
+    let mut message = parse(raw);
+    let field = |value: &&str| ("X-Any".to_owned(), (*value).to_owned());
+    message.headers.extend(naming.iter().chain(&alike).map(field));
+    message.hide(&hidden);
+    let left: Vec<&str> = message.headers.iter().map(|(_, value)| value.as_str()).collect();
+    assert_eq!(left, alike);
+    message.hide([]);
+    assert_eq!(message.headers.len(), alike.len());
 }
 
 /// `To: root` is whom the envelope means; From, Sender and Reply-To take the domain of the reverse-path.

@@ -226,8 +226,7 @@ impl Rendered {
         }
         self.print_controls();
         sayln!("\nReplies\n  250 2.0.0    the API took the mail");
-        let told = |row: &&Row| !matches!(row.kind, Kind::Unsent | Kind::Unsupported | Kind::Overloaded);
-        for row in TABLE.iter().filter(told) {
+        for row in TABLE.iter().filter(|row| is_told(row)) {
             sayln!("  {} {:<8} {}", row.code, row.enhanced.to_string(), row.when);
         }
     }
@@ -248,6 +247,12 @@ impl Rendered {
             sayln!("  none");
         }
     }
+}
+
+/// Whether a mail that can be rendered may get this reply, from an account with a key of its own.
+fn is_told(row: &Row) -> bool {
+    use Kind::{BadLogin, NotAscii, Overloaded, Pending, Unsent, Unsupported};
+    !matches!(row.kind, Unsent | Unsupported | NotAscii | Overloaded | Pending | BadLogin)
 }
 
 /// The body as JSON again, for showing.
