@@ -28,6 +28,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// closing ends as an unknown outcome.
 const POOL_IDLE: Duration = Duration::from_secs(15);
 
+/// What is handed over to the client at a time. What it has been given counts as sent, so that a large text goes in pieces.
+const PIECE: usize = 64 << 10;
+/// How often an HTTP/2 connection in use is asked whether it is alive, and how long it has for its answer.
+#[cfg(feature = "http2")]
+const PING: Duration = Duration::from_secs(5);
+
 /// Why there is no answer. Whether the API may have taken the mail is the difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransportError {
@@ -69,7 +75,7 @@ impl HttpTransport {
     /// A sentence about the key, the certificates or the TLS set-up.
     pub fn new(api_key: Option<&Secret>, ca_pem: Option<&[u8]>) -> Result<Self, String> {
         let authorization = api_key.map(bearer).transpose()?;
-        let client = reqwest::Client::builder()
+        let client = builder()
             .tls_backend_preconfigured(tls_config(ca_pem)?)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -153,7 +159,7 @@ async fn read(mut response: reqwest::Response, deadline: Instant) -> Response {
 /// request has left whole, whatever went wrong is an unknown outcome.
 fn failure(error: &reqwest::Error, sent: bool) -> TransportError {
     let detail = chain(error);
-    if sent && !error.is_connect() {
+    if sent && !error.is_connect() && !is_unprocessed(error) {
         return TransportError::Lost { detail };
     }
     let kind = if error.is_builder() {
@@ -203,6 +209,38 @@ fn is_tls(error: &reqwest::Error) -> bool {
     false
 }
 
+/// Over HTTP/2 all requests share a connection. One that died silently is found out by its unanswered ping; else every
+/// request on it would end as an unknown outcome.
+#[cfg(feature = "http2")]
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().http2_keep_alive_interval(PING).http2_keep_alive_timeout(PING)
+}
+
+#[cfg(not(feature = "http2"))]
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+}
+
+/// Whether the API says that it did not look at the request (RFC 9113 §8.7), which then was not sent at all.
+#[cfg(feature = "http2")]
+fn is_unprocessed(error: &reqwest::Error) -> bool {
+    let mut next: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(link) = next {
+        if let Some(error) = link.downcast_ref::<h2::Error>().filter(|error| error.is_remote()) {
+            // A GOAWAY fails the streams above the last one that it names, and those only.
+            return error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)
+                || error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        }
+        next = link.source();
+    }
+    false
+}
+
+#[cfg(not(feature = "http2"))]
+fn is_unprocessed(_: &reqwest::Error) -> bool {
+    false
+}
+
 fn bearer(key: &Secret) -> Result<HeaderValue, String> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
         .map_err(|_| "the API key holds a character that no HTTP header can carry; is a line end in it?".to_owned())?;
@@ -221,19 +259,25 @@ fn tls_config(ca_pem: Option<&[u8]>) -> Result<rustls::ClientConfig, String> {
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| format!("TLS cannot be set up: {e}"))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    if cfg!(feature = "http2") {
+        // A prepared configuration is taken as it is: what is not offered here is never spoken.
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
+    Ok(config)
 }
 
 /// A request body that knows when its last octet has been handed over.
 struct Upload {
     chunks: Box<dyn Iterator<Item = Bytes> + Send + Sync>,
+    chunk: Bytes,
     left: u64,
     sent: Arc<AtomicBool>,
 }
 
 impl Upload {
     fn new(payload: &Payload, sent: Arc<AtomicBool>) -> Self {
-        Self { chunks: Box::new(payload.chunks()), left: payload.len() as u64, sent }
+        Self { chunks: Box::new(payload.chunks()), chunk: Bytes::new(), left: payload.len() as u64, sent }
     }
 }
 
@@ -242,12 +286,17 @@ impl http_body::Body for Upload {
     type Error = std::convert::Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Some(chunk) = self.chunks.next() else { return Poll::Ready(None) };
-        self.left = self.left.saturating_sub(chunk.len() as u64);
+        while self.chunk.is_empty() {
+            let Some(chunk) = self.chunks.next() else { return Poll::Ready(None) };
+            self.chunk = chunk;
+        }
+        let next = PIECE.min(self.chunk.len());
+        let piece = self.chunk.split_to(next);
+        self.left = self.left.saturating_sub(piece.len() as u64);
         if self.left == 0 {
             self.sent.store(true, Ordering::Release);
         }
-        Poll::Ready(Some(Ok(Frame::data(chunk))))
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -118,7 +118,7 @@ impl Drop for Relay {
 }
 
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    pub stream: BufReader<TcpStream>,
 }
 
 impl Client {
@@ -128,7 +128,7 @@ impl Client {
     }
 
     /// The last line of one reply; empty at the end of the connection.
-    fn reply(&mut self) -> String {
+    pub fn reply(&mut self) -> String {
         loop {
             let mut line = String::new();
             if self.stream.read_line(&mut line).unwrap() == 0 || line.as_bytes().get(3) == Some(&b' ') {

@@ -24,6 +24,7 @@ const FLOORS: &[&[&str]] = &[
 /// Crates that may be named in one place only.
 const DOORS: &[(&str, &[&str])] = &[
     ("reqwest", &["relay/http.rs"]),
+    ("h2", &["relay/http.rs"]),
     ("rustls", &["smtp/tls.rs", "smtp/connection.rs", "relay/http.rs"]),
     ("argon2", &["password.rs"]),
     ("idna", &["address"]),

@@ -187,18 +187,23 @@ async fn an_endless_answer_is_cut() {
     assert!(!response.complete && response.body.len() <= 64 << 10);
 }
 
-/// A TLS server with a certificate that nobody but `ca_file` knows.
-async fn serve_tls() -> (String, String) {
+/// A TLS acceptor with a certificate that nobody knows but who has its PEM.
+pub fn self_signed(protocols: &[&[u8]]) -> (tokio_rustls::TlsAcceptor, String) {
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let pem = key.cert.pem();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![key.cert.der().clone()], key.signing_key.serialize_der().try_into().unwrap())
         .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    (tokio_rustls::TlsAcceptor::from(Arc::new(config)), key.cert.pem())
+}
+
+/// A TLS server with a certificate that nobody but `ca_file` knows.
+async fn serve_tls() -> (String, String) {
+    let (acceptor, pem) = self_signed(&[]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
     tokio::spawn(async move {

@@ -4,12 +4,15 @@
 mod binary;
 mod binary_controls;
 mod binary_door;
+mod binary_faults;
 mod config;
 mod controls;
 mod corpus;
+mod fault_matrix;
 mod faults;
 mod fuzz;
 mod house;
+mod http2;
 mod http_client;
 mod laws;
 mod laws_of_mail;
