@@ -27,6 +27,9 @@ pub struct Route {
     /// Header fields and what they say; `*` stands for any text.
     #[serde(default)]
     pub header: BTreeMap<String, String>,
+    /// Whether its mail also goes to those who only unsubscribed.
+    #[serde(default)]
+    pub transactional: bool,
     /// The accounts: the first, and those that follow where one could certainly not send.
     #[serde(rename = "use")]
     pub accounts: Vec<String>,
@@ -77,7 +80,7 @@ impl Routes {
 
 impl Route {
     /// The names of its keys in the configuration.
-    pub const KEYS: [&str; 6] = ["sender", "recipient", "principal", "listener", "header", "use"];
+    pub const KEYS: [&str; 7] = ["sender", "recipient", "principal", "listener", "header", "transactional", "use"];
 
     fn is_met_at_mail(&self, facts: Facts<'_>) -> bool {
         let principal = facts.envelope.principal.as_deref();

@@ -146,7 +146,7 @@ pub(super) fn parent(path: &str) -> &str {
 /// serde's sentence, with the default as an example of how to write it. Never with the value of a secret.
 fn explain(steps: &[&str], error: &serde_json::Error, default: Option<&Json>) -> String {
     match (steps, default) {
-        ([.., "api_key"], _) => "the key must be a text in quotes".to_owned(),
+        _ if is_secret(&steps.join(".")) => "a secret must be a text in quotes".to_owned(),
         (["providers"] | ["providers", _], _) => {
             "an account is a section: [providers.NAME] with kind and api_key_file".to_owned()
         }
@@ -154,6 +154,13 @@ fn explain(steps: &[&str], error: &serde_json::Error, default: Option<&Json>) ->
         (["controls", "allow", ..], _) | (_, None) => error.to_string(),
         (_, Some(default)) => format!("{error}; the default is {default}"),
     }
+}
+
+/// Whether the value at this path, or in the list there, is nobody's business.
+pub(super) fn is_secret(key: &str) -> bool {
+    let key = key.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('.');
+    [".api_key", ".webhook_secrets", "web.token", "webhooks.forward_secret"].iter().any(|secret| key.ends_with(secret))
+        || key.starts_with("smtp.auth.users.")
 }
 
 fn unknown_key(path: &str, defaults: &Json) -> Problem {
