@@ -20,7 +20,8 @@ use crate::pattern::Patterns;
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::sender::Rewrite;
-use crate::{store, suppression};
+use crate::store;
+use crate::suppression;
 use listen::Listen;
 use values::{AddressOrNone, Network, Rate, RateOrNone, Size, duration, pause};
 
