@@ -178,7 +178,9 @@ async fn nothing_here(uri: Uri) -> Response {
 fn refusal_at(uri: &Uri, status: StatusCode, word: &'static str, message: &str) -> Response {
     match uri.path() {
         path if path.starts_with("/v1/") => Refusal::new(status, word, message).response(ProviderKind::NexusProMail),
-        path if path.starts_with("/v3/") || path.starts_with("/api/admin/") => Refusal::new(status, word, message).response(ProviderKind::ScaiSend),
+        path if path.starts_with("/v3/") || path.starts_with("/api/admin/") => {
+            Refusal::new(status, word, message).response(ProviderKind::ScaiSend)
+        }
         _ => (status, format!("{message}\n")).into_response(),
     }
 }

@@ -44,7 +44,8 @@ fn count(sandbox: &Sandbox, query: &HashMap<String, String>) -> Result<Value, Re
     let start = day(query, "start_date")?.ok_or_else(|| Refusal::unusable("start_date is required".to_owned()))?;
     let end = day(query, "end_date")?;
     let mut days: BTreeMap<String, Counts> = BTreeMap::new();
-    for mail in sandbox.mailbox().iter().filter(|mail| mail.taken && !mail.test && mail.provider == ProviderKind::ScaiSend)
+    for mail in
+        sandbox.mailbox().iter().filter(|mail| mail.taken && !mail.test && mail.provider == ProviderKind::ScaiSend)
     {
         let date: String = time(mail.time).chars().take(10).collect();
         if date >= start && end.as_ref().is_none_or(|end| date <= *end) {

@@ -114,7 +114,8 @@ impl Webhook {
         let api = self.api;
         let url = fields.get("url").map(|url| url_of(api, Some(url))).transpose()?;
         let events = fields.get("enabled_events").map(|names| events_of(api, Some(names))).transpose()?;
-        let flag = |value: &Value| value.as_bool().ok_or_else(|| refuse(api, "enabled", "must be true or false".into()));
+        let flag =
+            |value: &Value| value.as_bool().ok_or_else(|| refuse(api, "enabled", "must be true or false".into()));
         let enabled = fields.get("enabled").map(flag).transpose()?;
         let mut now = locked(&self.now);
         now.url = url.unwrap_or_else(|| now.url.clone());

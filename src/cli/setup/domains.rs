@@ -28,7 +28,7 @@ enum Action {
     Add(Add),
     /// Ask the provider to look at the domain's DNS; exit code 1 if it is not as it should be
     Verify(Verify),
-    /// List the domains, whether they are verified, and their DNS records
+    /// List the domains, and the DNS records of those that are not verified (--json: of all)
     List(List),
 }
 
@@ -167,7 +167,8 @@ impl List {
         }
         let rows: Vec<_> = listed.items.iter().map(row).collect();
         say!("{}", columns(&["ID", "VERIFIED", "DOMAIN"], &rows));
-        for domain in listed.items.iter().filter(|domain| !domain.dns_records.is_empty()) {
+        let open = |domain: &&Domain| domain.verified != Some(true) && !domain.dns_records.is_empty();
+        for domain in listed.items.iter().filter(open) {
             sayln!("\nDNS records of {}:\n", domain.domain);
             say!("{}", records(&domain.dns_records));
         }

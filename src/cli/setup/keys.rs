@@ -77,7 +77,9 @@ impl Create {
         let made = reading::api_key(&call.json()?);
         let Some(key) = &made.secret else {
             sayln!("{}", made.answer);
-            return Err(Failure::new("no field of the answer is known to be the key; the whole answer is printed above"));
+            return Err(Failure::new(
+                "no field of the answer is known to be the key; the whole answer is printed above",
+            ));
         };
         let (field, value) = kept(key, file);
         if self.of.json {
@@ -89,9 +91,15 @@ impl Create {
             return print_json(&shown);
         }
         if field == "secret" {
-            sayln!("{value}\n\nThis is the key, shown this once. Store it in a file that only sidepost may read (mode 0600), in your secrets folder,\nand name that: providers.{}.api_key_file = \"/run/secrets/scaisend-key\". Next time --out FILE does it.", account.name);
+            sayln!(
+                "{value}\n\nThis is the key, shown this once. Store it in a file that only sidepost may read (mode 0600), in your secrets folder,\nand name that: providers.{}.api_key_file = \"/run/secrets/scaisend-key\". Next time --out FILE does it.",
+                account.name
+            );
         } else {
-            sayln!("The key is in {value} (mode 0600). Name it in the configuration:\n\n[providers.{}]\nkind = \"scaisend\"\napi_key_file = \"{value}\"", account.name);
+            sayln!(
+                "The key is in {value} (mode 0600). Name it in the configuration:\n\n[providers.{}]\nkind = \"scaisend\"\napi_key_file = \"{value}\"",
+                account.name
+            );
         }
         Ok(())
     }

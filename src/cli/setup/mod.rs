@@ -113,7 +113,9 @@ impl SetupArgs {
         }
         let names: Vec<&str> = accounts.keys().map(String::as_str).collect();
         let text = if names.is_empty() {
-            format!("no account: set NEXUSPROMAIL_API_KEY or {KEY_VARIABLE}, name a file with --config, or {HOW_TO_GET_A_TOKEN}")
+            format!(
+                "no account: set NEXUSPROMAIL_API_KEY or {KEY_VARIABLE}, name a file with --config; or, for ScaiSend, a token is enough: {HOW_TO_GET_A_TOKEN}"
+            )
         } else {
             format!("name one account of the configuration with --account: {}", names.join(", "))
         };
@@ -169,12 +171,20 @@ impl Account {
             }
             (Credential::Key | Credential::Either, _) => (Credential::Key, self.key()?),
         };
-        Ok(Call { account: self, request: Request { api_key: Some(shown.clone()), ..request }, task, used, shown: shown.clone() })
+        Ok(Call {
+            account: self,
+            request: Request { api_key: Some(shown.clone()), ..request },
+            task,
+            used,
+            shown: shown.clone(),
+        })
     }
 
     fn key(&self) -> Result<&Secret, Failure> {
         self.settings.api_key.as_ref().ok_or_else(|| match self.keyless.as_slice() {
-            [] => Failure::new(format!("the account {} has no API key: give it api_key_file", self.name)).with_code(USAGE),
+            [] => {
+                Failure::new(format!("the account {} has no API key: give it api_key_file", self.name)).with_code(USAGE)
+            }
             problems => Failure::config(problems),
         })
     }

@@ -124,10 +124,9 @@ impl Task {
     pub fn scope(&self) -> &'static str {
         match self {
             Self::ListWebhooks => "webhooks.read",
-            Self::RegisterWebhook { .. }
-            | Self::DeleteWebhook(_)
-            | Self::RotateSecret(_)
-            | Self::EnableWebhook(_) => "webhooks.write",
+            Self::RegisterWebhook { .. } | Self::DeleteWebhook(_) | Self::RotateSecret(_) | Self::EnableWebhook(_) => {
+                "webhooks.write"
+            }
             Self::AddDomain(_) | Self::VerifyDomain(_) => "domains.write",
             Self::ListDomains => "domains.read",
             Self::CreateKey(_) => "admin.api_keys",
@@ -254,7 +253,9 @@ pub fn events(kind: ProviderKind) -> &'static [&'static str] {
 pub fn events_or_default(kind: ProviderKind, named: &[String]) -> Result<Vec<String>, String> {
     if kind == ProviderKind::NexusProMail && named.iter().any(|name| name == "*") {
         let known = events(kind).join(",");
-        return Err(format!("NexusProMail documents no \"*\": leave --events out for all that sidepost uses ({known})"));
+        return Err(format!(
+            "NexusProMail documents no \"*\": leave --events out for all that sidepost uses ({known})"
+        ));
     }
     let default = || events(kind).iter().map(|name| (*name).to_owned()).collect();
     Ok(if named.is_empty() { default() } else { named.to_vec() })
