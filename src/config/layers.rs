@@ -41,6 +41,15 @@ pub struct Loaded {
     pub effective: Vec<(String, String, String)>,
 }
 
+/// The accounts, whatever else there is.
+#[derive(Debug)]
+pub struct Accounts {
+    /// By their names; one whose key cannot be used has none.
+    pub accounts: BTreeMap<String, Provider>,
+    /// What is wrong with their keys.
+    pub keyless: Vec<Problem>,
+}
+
 /// What there is before anybody has decided whether it will do.
 struct Draft {
     figment: Figment,
@@ -387,12 +396,12 @@ impl Layers {
             ..Problem::new(key, error.kind.to_string())
         })
     }
-    /// The accounts alone, and what is wrong with their keys; an account whose key cannot be used has none. Setting a
-    /// provider up comes before there is a key, and may be done on another machine than the relay's.
+    /// The accounts alone: setting a provider up comes before there is a key, and may be done on another machine than the
+    /// relay's.
     ///
     /// # Errors
     /// All problems of the accounts besides, and of the file.
-    pub fn accounts(&self) -> Result<(BTreeMap<String, Provider>, Vec<Problem>), Vec<Problem>> {
+    pub fn accounts(&self) -> Result<Accounts, Vec<Problem>> {
         let Draft { config, problems, .. } = self.read()?;
         let (keys, mut others): (Vec<Problem>, Vec<Problem>) = problems.into_iter().partition(|p| is_about_key(&p.key));
         let sections = defaults();
@@ -411,7 +420,7 @@ impl Layers {
                 account.api_key = None;
             }
         }
-        Ok((accounts, keys))
+        Ok(Accounts { accounts, keyless: keys })
     }
 }
 

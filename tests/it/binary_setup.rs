@@ -314,6 +314,27 @@ fn nexuspromail_registers_and_says_what_it_does_not_document() {
     assert!(operator.get(&["domains", "list"]).contains("no domain yet"));
 }
 
+/// ScaiSend switches a webhook off whose receiver fails again and again, and an operator on.
+#[test]
+fn a_webhook_that_was_switched_off_is_switched_on_again() {
+    let operator = scaisend();
+    let down = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/webhooks/scaisend", down.local_addr().unwrap());
+    drop(down);
+    let registered = operator.json(&["webhooks", "register", "--url", &url]);
+    let id = registered["id"].as_str().unwrap();
+    // Two events a mail, processed and delivered: ten in all.
+    for _ in 0..5 {
+        operator.mail("ok@example.com");
+    }
+    let off = (0..500).any(|_| operator.json(&["webhooks", "list"])["webhooks"][0]["enabled"] == false);
+    let listed = operator.get(&["webhooks", "list"]);
+    assert!(off && listed.contains(&format!("sidepost webhooks enable {id}")) && listed.contains(" NO "), "{listed}");
+    assert!(operator.get(&["webhooks", "enable", id]).contains("is switched on"));
+    let webhook = &operator.json(&["webhooks", "list"])["webhooks"][0];
+    assert_eq!((&webhook["enabled"], &webhook["failures"]), (&true.into(), &0.into()));
+}
+
 /// Its events are signed as its guide says.
 #[test]
 fn events_of_nexuspromail_are_signed_with_the_registered_secret() {

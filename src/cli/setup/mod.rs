@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{ConfigArgs, Failure, USAGE};
 use crate::app;
-use crate::config::layers::{Layers, Problem};
+use crate::config::layers::{Accounts, Layers, Problem};
 use crate::config::{Provider, ProviderKind};
 use crate::provider::setup::reading;
 use crate::provider::setup::refusal::{self, HOW_TO_GET_A_TOKEN};
@@ -80,10 +80,11 @@ impl SetupArgs {
     fn account(&self, offers: impl Fn(ProviderKind) -> bool) -> Result<Account, Failure> {
         let layers = self.config.layers();
         let token = self.token(&layers)?;
-        let (mut accounts, mut keyless) = layers.accounts().map_err(|problems| Failure::config(&problems))?;
+        let Accounts { mut accounts, mut keyless } =
+            layers.accounts().map_err(|problems| Failure::config(&problems))?;
         let may_be_made = self.account.is_none() && token.is_some() && offers(ProviderKind::ScaiSend);
         if may_be_made && !self.fitting(&accounts).any(|(_, account)| offers(account.kind)) {
-            (accounts, keyless) = without_key(layers)?;
+            Accounts { accounts, keyless } = without_key(layers)?;
         }
         let (name, settings) = self.pick(&accounts, offers)?;
         keyless.retain(|problem| problem.key.starts_with(&format!("providers.{name}.")));
@@ -150,13 +151,13 @@ impl SetupArgs {
 
 /// The accounts with one of ScaiSend that has no key yet, where `SCAISEND_API_URL` says: to get the first one, one has a
 /// token and nothing else.
-fn without_key(mut layers: Layers) -> Result<(BTreeMap<String, Provider>, Vec<Problem>), Failure> {
+fn without_key(mut layers: Layers) -> Result<Accounts, Failure> {
     layers.environment.push((KEY_VARIABLE.to_owned(), "none".to_owned()));
-    let (mut accounts, keyless) = layers.accounts().map_err(|problems| Failure::config(&problems))?;
-    for account in accounts.values_mut().filter(|account| account.kind == ProviderKind::ScaiSend) {
+    let mut found = layers.accounts().map_err(|problems| Failure::config(&problems))?;
+    for account in found.accounts.values_mut().filter(|account| account.kind == ProviderKind::ScaiSend) {
         account.api_key = account.api_key.take().filter(|key| key.expose() != "none");
     }
-    Ok((accounts, keyless))
+    Ok(found)
 }
 
 impl Account {
