@@ -21,9 +21,9 @@ use crate::address::Alphabet;
 use crate::config::listen::{Listen, Place};
 use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
-use crate::outcome::Cause;
+use crate::outcome::{Cause, Kind};
 use crate::plan::Policies;
-use crate::provider::{self, Payload, Request};
+use crate::provider::{self, Payload, Request, Response};
 use crate::recent::Recent;
 use crate::relay::account::Account;
 use crate::relay::http::{HttpTransport, Transport, TransportError};
@@ -43,6 +43,9 @@ use crate::web::{self, AccountState, Web};
 
 /// Longest wait for a webhook receiver of somebody who tries the sandbox out.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest list that an API gives, in octets.
+const LONGEST_LIST: usize = 8 << 20;
 
 /// How long a client's own key that the API refused is not tried again.
 const REFUSED_KEY: Duration = Duration::from_mins(10);
@@ -82,6 +85,18 @@ pub fn sandbox(mut config: Config) -> Result<(), String> {
         relay.announce();
         relay.until_signal().await
     })
+}
+
+/// Makes one call of an account's API, outside of any relay.
+///
+/// # Errors
+/// When there is no answer within `patience`, and whether the call may have been done all the same.
+pub fn ask(settings: &Settings, request: &Request, patience: Duration) -> Result<Response, TransportError> {
+    let cannot = |detail| TransportError::NotSent { kind: Kind::Misconfigured, detail };
+    let transport = build_transport(settings).map_err(cannot)?.with_max_answer(LONGEST_LIST);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| cannot(format!("the runtime cannot start: {e}")))?;
+    runtime.block_on(async { transport.send(request, Instant::now() + patience).await })
 }
 
 fn run(program: impl Future<Output = Result<(), String>>) -> Result<(), String> {

@@ -19,6 +19,7 @@ mod replies;
 mod sandbox;
 mod send;
 mod serve;
+mod setup;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -67,6 +68,14 @@ enum Command {
     Controls(controls::Controls),
     /// Ask the running relay whether it is alive (for HEALTHCHECK in an image without a shell)
     Health(health::Health),
+    /// Register, list and renew the provider's webhooks, whose events tell what became of mails
+    Webhooks(setup::webhooks::Webhooks),
+    /// Add the domains that you send from, with their DNS records, and have them verified (ScaiSend)
+    Domains(setup::domains::Domains),
+    /// Make an API key that can send and no more (ScaiSend)
+    Keys(setup::keys::Keys),
+    /// Print the provider's daily numbers: delivered, bounced, called spam (ScaiSend)
+    Stats(setup::stats::Stats),
     /// Hash a password (from standard input) for smtp.auth.users or the users file
     HashPassword(hash_password::HashPassword),
 }
@@ -106,8 +115,12 @@ impl Failure {
 }
 
 impl ConfigArgs {
+    fn layers(&self) -> Layers {
+        Layers::of_process(self.config.clone(), self.set.clone())
+    }
+
     fn load(&self) -> Result<Loaded, Failure> {
-        Layers::of_process(self.config.clone(), self.set.clone()).load().map_err(|problems| Failure::config(&problems))
+        self.layers().load().map_err(|problems| Failure::config(&problems))
     }
 }
 
@@ -146,6 +159,10 @@ pub fn run() -> ExitCode {
         Command::Replies(command) => command.run(),
         Command::Controls(command) => command.run(),
         Command::Health(command) => command.run(),
+        Command::Webhooks(command) => command.run(),
+        Command::Domains(command) => command.run(),
+        Command::Keys(command) => command.run(),
+        Command::Stats(command) => command.run(),
         Command::HashPassword(command) => command.run(),
     };
     match result {

@@ -1,5 +1,6 @@
 //! Where configuration values come from: defaults, file, environment, flags; and every mistake with its source.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
@@ -11,7 +12,7 @@ use figment::{Figment, Metadata, Profile, Source};
 use serde_json::Value as Json;
 
 use super::decode::{accounts, decode, default_path, defaults, inherit_provider_defaults, is_secret, leaves, lookup};
-use super::{Config, ProviderKind, rules};
+use super::{Config, Provider, ProviderKind, rules};
 use crate::password;
 
 /// The lowest layer, and the manual.
@@ -38,6 +39,14 @@ pub struct Loaded {
     pub config: Config,
     /// `key`, value as TOML (secrets hidden), origin; for `check`.
     pub effective: Vec<(String, String, String)>,
+}
+
+/// What there is before anybody has decided whether it will do.
+struct Draft {
+    figment: Figment,
+    tree: Json,
+    config: Option<Config>,
+    problems: Vec<Problem>,
 }
 
 /// One mistake: which key, what is wrong and what to do, and where the value came from.
@@ -83,6 +92,15 @@ impl Layers {
     /// # Errors
     /// All problems found, none of them fatal for the search for others.
     pub fn load(&self) -> Result<Loaded, Vec<Problem>> {
+        let Draft { figment, tree, config, problems } = self.read()?;
+        match config {
+            Some(config) if problems.is_empty() => Ok(Loaded { config, effective: effective(&tree, &figment) }),
+            _ => Err(problems),
+        }
+    }
+
+    /// Reads everything, with all that is wrong.
+    fn read(&self) -> Result<Draft, Vec<Problem>> {
         let mut problems = Vec::new();
         let figment = self.merge(&mut problems);
         let mut tree: Json = match figment.extract() {
@@ -105,10 +123,7 @@ impl Layers {
         for problem in problems.iter_mut().filter(|p| p.origin.is_empty()) {
             problem.origin = origin(&figment, &problem.key).unwrap_or_default();
         }
-        match config {
-            Some(config) if problems.is_empty() => Ok(Loaded { config, effective: effective(&tree, &figment) }),
-            _ => Err(problems),
-        }
+        Ok(Draft { figment, tree, config, problems })
     }
 
     fn merge(&self, problems: &mut Vec<Problem>) -> Figment {
@@ -412,4 +427,34 @@ impl Layers {
             ..Problem::new(key, error.kind.to_string())
         })
     }
+    /// The accounts alone, and what is wrong with their keys; an account whose key cannot be used has none. Setting a
+    /// provider up comes before there is a key, and may be done on another machine than the relay's.
+    ///
+    /// # Errors
+    /// All problems of the accounts besides, and of the file.
+    pub fn accounts(&self) -> Result<(BTreeMap<String, Provider>, Vec<Problem>), Vec<Problem>> {
+        let Draft { config, problems, .. } = self.read()?;
+        let (keys, mut others): (Vec<Problem>, Vec<Problem>) = problems.into_iter().partition(|p| is_about_key(&p.key));
+        let sections = defaults();
+        // Of the accounts as a whole: that there is none, or that no route uses one.
+        let counts = |key: &str| match key.split_once('.') {
+            Some(("providers", rest)) => rest.contains('.'),
+            Some(("provider_defaults", _)) => true,
+            Some((section, _)) => sections.get(section).is_none(),
+            None => sections.get(key).is_none(),
+        };
+        others.retain(|problem| counts(&problem.key));
+        let Some(config) = config.filter(|_| others.is_empty()) else { return Err(others) };
+        let mut accounts = config.providers;
+        for (name, account) in &mut accounts {
+            if keys.iter().any(|problem| problem.key.starts_with(&format!("providers.{name}.api_key"))) {
+                account.api_key = None;
+            }
+        }
+        Ok((accounts, keys))
+    }
+}
+
+fn is_about_key(key: &str) -> bool {
+    key.starts_with("providers.") && (key.ends_with(".api_key") || key.ends_with(".api_key_file"))
 }
