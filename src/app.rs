@@ -25,10 +25,10 @@ use crate::outcome::{Cause, Kind};
 use crate::plan::Policies;
 use crate::provider::{self, Payload, Request, Response};
 use crate::recent::Recent;
-use crate::relay::Relay;
 use crate::relay::account::Account;
 use crate::relay::http::{HttpTransport, Transport, TransportError};
 use crate::relay::journal::Journal;
+use crate::relay::{Memory, Relay};
 use crate::route::Routes;
 use crate::sandbox::{self, Sandbox};
 use crate::sender::SenderPolicy;
@@ -37,6 +37,7 @@ use crate::smtp::listener::Door;
 use crate::smtp::sasl::Authenticate;
 use crate::smtp::tls::Tls;
 use crate::smtp::{self, Server};
+use crate::store::Store;
 use crate::users::{Passthrough, Users};
 use crate::web::{self, AccountState, Web};
 
@@ -129,7 +130,8 @@ impl Running {
         }
         let metrics = Arc::new(Metrics::default());
         let refused_keys = Arc::new(Recent::new(REFUSED_KEY)?);
-        let relay = Arc::new(build_relay(&config, &refused_keys, &metrics)?);
+        let store = Store::open(&config.state).map_err(|error| error.to_string())?;
+        let relay = Arc::new(build_relay(&config, store, &refused_keys, &metrics)?);
         let tls = Tls::open(&config.smtp.tls)?;
         let users = Users::open(&config.smtp.auth)?;
         let mut server = Server::new(&config.smtp, &config.delivery, Arc::clone(&relay), Arc::clone(&metrics));
@@ -235,7 +237,12 @@ impl Signals {
     }
 }
 
-fn build_relay(config: &Config, refused_keys: &Arc<Recent>, metrics: &Arc<Metrics>) -> Result<Relay, String> {
+fn build_relay(
+    config: &Config,
+    store: Store,
+    refused_keys: &Arc<Recent>,
+    metrics: &Arc<Metrics>,
+) -> Result<Relay, String> {
     let account = |(name, settings): (&String, &Settings)| {
         let transport: Arc<dyn Transport> = Arc::new(build_transport(settings)?);
         Ok(Arc::new(Account::new(name, settings, &config.delivery, transport, Arc::clone(metrics))))
@@ -245,13 +252,14 @@ fn build_relay(config: &Config, refused_keys: &Arc<Recent>, metrics: &Arc<Metric
         .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(config.log.addresses);
+    let memory = Memory { store, suppression: config.suppression.clone(), refused_keys: Arc::clone(refused_keys) };
     Ok(Relay::new(
         accounts,
         Routes(config.routes.clone()),
         policies,
         &config.delivery,
         journal,
-        Arc::clone(refused_keys),
+        memory,
         Arc::clone(metrics),
     )
     .named(&config.smtp.hostname))

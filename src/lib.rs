@@ -13,7 +13,7 @@
 //! Rooms, high to low; each imports only from below (`tests/it/house.rs` checks it):
 //! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan`, `report` · `provider` · `config` ·
 //! `controls`, `sender`, `access`, `route` · `outcome` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`,
-//! `secret`, `password`, `recent`, `network`, `files`, `metrics`.
+//! `secret`, `password`, `recent`, `span`, `network`, `files`, `metrics`.
 
 pub mod access;
 pub mod address;
@@ -22,6 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod controls;
 pub mod envelope;
+pub mod feedback;
 pub mod files;
 pub mod message;
 pub mod metrics;
@@ -41,5 +42,8 @@ pub mod sandbox;
 pub mod secret;
 pub mod sender;
 pub mod smtp;
+pub mod span;
+pub mod store;
+pub mod suppression;
 pub mod users;
 pub mod web;

@@ -64,6 +64,7 @@ pub struct Metrics {
     pub reply_seconds: Histogram,
     pub accounts_ready: Family<AccountLabel, Gauge>,
     pub in_flight_bytes: Gauge,
+    pub suppressed: Counter,
     pub losses: Counter,
     pub controls_ignored: Counter,
     pub limiter_wait_seconds: Counter<f64, AtomicU64>,
@@ -87,6 +88,7 @@ impl Default for Metrics {
             reply_seconds: seconds(),
             accounts_ready: Family::default(),
             in_flight_bytes: Gauge::default(),
+            suppressed: Counter::default(),
             losses: Counter::default(),
             controls_ignored: Counter::default(),
             limiter_wait_seconds: Counter::default(),
@@ -116,6 +118,11 @@ impl Metrics {
         r.register("reply_seconds", "From the end of data to the final reply", self.reply_seconds.clone());
         r.register("account_ready", "0 while the account's breaker is open", self.accounts_ready.clone());
         r.register("in_flight_bytes", "Message octets held in memory now", self.in_flight_bytes.clone());
+        r.register(
+            "suppressed",
+            "Recipients refused because they are on the list of suppressed addresses",
+            self.suppressed.clone(),
+        );
         r.register("losses", "Parts of mails left out under unsupported = degrade", self.losses.clone());
         r.register("controls_ignored", "Control headers that were not obeyed", self.controls_ignored.clone());
         r.register(

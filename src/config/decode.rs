@@ -146,7 +146,7 @@ pub(super) fn parent(path: &str) -> &str {
 /// serde's sentence, with the default as an example of how to write it. Never with the value of a secret.
 fn explain(steps: &[&str], error: &serde_json::Error, default: Option<&Json>) -> String {
     match (steps, default) {
-        ([.., "api_key"], _) => "the key must be a text in quotes".to_owned(),
+        _ if is_secret(&steps.join(".")) => "a secret must be a text in quotes".to_owned(),
         (["providers"] | ["providers", _], _) => {
             "an account is a section: [providers.NAME] with kind and api_key_file".to_owned()
         }
@@ -154,6 +154,13 @@ fn explain(steps: &[&str], error: &serde_json::Error, default: Option<&Json>) ->
         (["controls", "allow", ..], _) | (_, None) => error.to_string(),
         (_, Some(default)) => format!("{error}; the default is {default}"),
     }
+}
+
+/// Whether the value at this path, or in the list there, is nobody's business.
+pub(super) fn is_secret(key: &str) -> bool {
+    let key = key.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('.');
+    [".api_key", ".webhook_secrets", "web.token", "webhooks.forward_secret"].iter().any(|secret| key.ends_with(secret))
+        || key.starts_with("smtp.auth.users.")
 }
 
 fn unknown_key(path: &str, defaults: &Json) -> Problem {
@@ -166,6 +173,13 @@ fn unknown_key(path: &str, defaults: &Json) -> Problem {
     let route = at.into_iter().flat_map(|at| Route::KEYS.map(|key| format!("{at}.{key}")));
     let mut known: BTreeSet<String> = found.into_iter().map(|(key, _)| key).chain(account).chain(route).collect();
     known.extend(known.clone().iter().map(|key| parent(key).to_owned()));
+    // A section that does not exist: what is in it may be right.
+    let section = path.split('.').next().unwrap_or_default();
+    if defaults.get(section).is_none() {
+        known = defaults.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        known.remove("provider_defaults");
+    }
+    let wanted = if defaults.get(section).is_none() { section.to_owned() } else { wanted };
     let near = |key: &str| strsim::jaro_winkler(key, &wanted);
     let best = known.iter().max_by(|a, b| near(a).total_cmp(&near(b)));
     let hint = best.filter(|key| near(key) > 0.8).map(|key| match key.strip_prefix("provider_defaults.") {

@@ -11,7 +11,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Source};
 use serde_json::Value as Json;
 
-use super::decode::{accounts, decode, default_path, defaults, inherit_provider_defaults, leaves, lookup};
+use super::decode::{accounts, decode, default_path, defaults, inherit_provider_defaults, is_secret, leaves, lookup};
 use super::{Config, Provider, ProviderKind, rules};
 use crate::password;
 
@@ -178,7 +178,7 @@ impl Layers {
             else {
                 continue;
             };
-            let mut names = accounts_without_key(&providers, kind);
+            let mut names = accounts_without(&providers, kind, "api_key");
             if providers.is_empty() {
                 names.push(kind.name().to_owned());
             }
@@ -191,10 +191,29 @@ impl Layers {
                 }
             }
         }
+        figment = self.webhook_secrets(figment, defaults);
         let given: String = figment.extract_inner("sender.default").unwrap_or_default();
         if let (true, Some((email, origin))) = (given.is_empty(), variable("FROM_EMAIL")) {
             let name = variable("FROM_NAME").map(|(name, _)| name).unwrap_or_default();
             figment = figment.merge(One::new("sender.default", &format!("{name} <{email}>"), origin, defaults));
+        }
+        figment
+    }
+}
+
+impl Layers {
+    /// The webhook secrets of the vendors' guides go to the accounts of their kind that have none.
+    fn webhook_secrets(&self, mut figment: Figment, defaults: &Json) -> Figment {
+        let providers: Dict = figment.extract_inner("providers").unwrap_or_default();
+        for (kind, name) in
+            [(ProviderKind::NexusProMail, "WEBHOOK_SECRET"), (ProviderKind::ScaiSend, "SCAISEND_WEBHOOK_SECRET")]
+        {
+            let found = self.environment.iter().find(|(n, value)| n == name && !value.is_empty());
+            let Some((_, secret)) = found else { continue };
+            for account in accounts_without(&providers, kind, "webhook_secrets") {
+                let path = format!("providers.{account}.webhook_secrets");
+                figment = figment.merge(One::new(&path, secret, format!("environment variable {name}"), defaults));
+            }
         }
         figment
     }
@@ -211,12 +230,12 @@ fn slip(name: &str, defaults: &Json) -> Option<Problem> {
     Some(Problem::new(name, format!("unknown variable; did you mean {right}?")))
 }
 
-/// The accounts of a kind that name no key themselves.
-fn accounts_without_key(providers: &Dict, kind: ProviderKind) -> Vec<String> {
+/// The accounts of a kind that do not name a secret themselves.
+fn accounts_without(providers: &Dict, kind: ProviderKind, secret: &str) -> Vec<String> {
     let lacks = |name: &str, account: &Dict| {
         account.get("kind").and_then(Value::as_str).unwrap_or(name) == kind.name()
-            && !account.contains_key("api_key")
-            && !account.contains_key("api_key_file")
+            && !account.contains_key(secret)
+            && !account.contains_key(&format!("{secret}_file"))
     };
     let found = providers.iter().filter(|(name, account)| account.as_dict().is_some_and(|a| lacks(name, a)));
     found.map(|(name, _)| name.clone()).collect()
@@ -283,37 +302,62 @@ fn typed(text: &str, like: Option<&Json>) -> Value {
     }
 }
 
-/// `api_key_file` becomes `api_key`, and `ca_file` is looked at: nothing is found missing later. Of a key and a key file
-/// the one from the higher layer counts; both from one place are a mistake.
+/// `api_key_file` becomes `api_key`, and so on, and `ca_file` is looked at: nothing is found missing later.
 fn read_files(tree: &mut Json, figment: &Figment, problems: &mut Vec<Problem>) {
     for (name, account) in accounts(tree) {
-        let key = |field: &str| format!("providers.{name}.{field}");
+        let section = format!("providers.{name}");
         if let Some(Json::String(path)) = account.get("ca_file").filter(|path| *path != "")
             && let Err(error) = read_small(path)
         {
-            problems.push(Problem::new(key("ca_file"), format!("{path} cannot be read: {error}")));
+            problems.push(Problem::new(format!("{section}.ca_file"), format!("{path} cannot be read: {error}")));
         }
-        let Some(file) = account.get("api_key_file").cloned() else { continue };
-        let layer = |field: &str| figment.find_metadata(&key(field)).map(layer_of);
-        let both = account.contains_key("api_key");
-        if both && layer("api_key") == layer("api_key_file") {
-            problems.push(Problem::new(key("api_key_file"), "api_key is given as well; remove one of them"));
-        }
-        account.remove("api_key_file");
-        if both && layer("api_key") >= layer("api_key_file") {
-            continue;
-        }
-        let read = match &file {
-            Json::String(path) => read_small(path).map_err(|error| format!("{path} cannot be read: {error}")),
-            _ => Err("must be the path of a file, in quotes".to_owned()),
-        };
-        // A key that could not be read has something in its place, so that its absence is not a second mistake.
-        let secret = read.unwrap_or_else(|message| {
-            problems.push(Problem::new(key("api_key_file"), message));
-            "unread".to_owned()
-        });
-        account.insert("api_key".into(), secret.trim().into());
+        read_secret(account, &section, "api_key", figment, problems);
+        read_secret(account, &section, "webhook_secrets", figment, problems);
     }
+    for (section, field) in [("web", "token"), ("webhooks", "forward_secret")] {
+        if let Some(members) = tree.get_mut(section).and_then(Json::as_object_mut) {
+            read_secret(members, section, field, figment, problems);
+        }
+    }
+}
+
+/// The file in `FIELD_file` becomes `FIELD`; where that is a list, a line each. Of a secret and its file the one from the
+/// higher layer counts; both from one place are a mistake.
+fn read_secret(
+    members: &mut serde_json::Map<String, Json>,
+    section: &str,
+    field: &str,
+    figment: &Figment,
+    problems: &mut Vec<Problem>,
+) {
+    let of_file = format!("{field}_file");
+    let Some(file) = members.remove(&of_file) else { return };
+    let layer = |field: &str| figment.find_metadata(&format!("{section}.{field}")).map(layer_of);
+    let (own, named) = (layer(field), layer(&of_file));
+    if own.is_some() && own == named {
+        problems.push(Problem::new(
+            format!("{section}.{of_file}"),
+            format!("{field} is given as well; remove one of them"),
+        ));
+    }
+    if own.is_some() && own >= named {
+        return;
+    }
+    let read = match &file {
+        Json::String(path) => read_small(path).map_err(|error| format!("{path} cannot be read: {error}")),
+        _ => Err("must be the path of a file, in quotes".to_owned()),
+    };
+    // A secret that could not be read has something in its place, so that its absence is not a second mistake.
+    let secret = read.unwrap_or_else(|message| {
+        problems.push(Problem::new(format!("{section}.{of_file}"), message));
+        "unread".to_owned()
+    });
+    let lines = secret.lines().map(str::trim).filter(|line| !line.is_empty());
+    let value = match members.get(field) {
+        Some(Json::Array(_)) => lines.collect(),
+        _ => secret.trim().into(),
+    };
+    members.insert(field.to_owned(), value);
 }
 
 /// The files of `[smtp]`, which are read later: nothing is found missing then, and no user's line wrong.
@@ -346,10 +390,6 @@ fn layer_of(metadata: &Metadata) -> u8 {
         (None, name) if name.starts_with("--set") => 3,
         _ => 0,
     }
-}
-
-fn is_secret(key: &str) -> bool {
-    key.ends_with(".api_key") || key.starts_with("smtp.auth.users.")
 }
 
 fn effective(tree: &Json, figment: &Figment) -> Vec<(String, String, String)> {
@@ -396,6 +436,7 @@ impl Layers {
             ..Problem::new(key, error.kind.to_string())
         })
     }
+
     /// The accounts alone: setting a provider up comes before there is a key, and may be done on another machine than the
     /// relay's.
     ///
@@ -403,17 +444,20 @@ impl Layers {
     /// All problems of the accounts besides, and of the file.
     pub fn accounts(&self) -> Result<Accounts, Vec<Problem>> {
         let Draft { config, problems, .. } = self.read()?;
+        let Some(config) = config else { return Err(problems) };
         let (keys, mut others): (Vec<Problem>, Vec<Problem>) = problems.into_iter().partition(|p| is_about_key(&p.key));
         let sections = defaults();
-        // Of the accounts as a whole: that there is none, or that no route uses one.
+        // Not of the accounts as a whole (that there is none, or that no route uses one), nor of what comes of setting up.
         let counts = |key: &str| match key.split_once('.') {
-            Some(("providers", rest)) => rest.contains('.'),
+            Some(("providers", rest)) => rest.contains('.') && !rest.contains(".webhook_secrets"),
             Some(("provider_defaults", _)) => true,
             Some((section, _)) => sections.get(section).is_none(),
             None => sections.get(key).is_none(),
         };
         others.retain(|problem| counts(&problem.key));
-        let Some(config) = config.filter(|_| others.is_empty()) else { return Err(others) };
+        if !others.is_empty() {
+            return Err(others);
+        }
         let mut accounts = config.providers;
         for (name, account) in &mut accounts {
             if keys.iter().any(|problem| problem.key.starts_with(&format!("providers.{name}.api_key"))) {

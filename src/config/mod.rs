@@ -20,8 +20,10 @@ use crate::pattern::Patterns;
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::sender::Rewrite;
+use crate::store;
+use crate::suppression;
 use listen::Listen;
-use values::{Network, Rate, RateOrNone, Size, duration, pause};
+use values::{AddressOrNone, Network, Rate, RateOrNone, Size, duration, pause};
 
 /// Everything. Only `app` and `cli` see it whole; a room gets its own section.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,7 +40,13 @@ pub struct Config {
     pub sender: Sender,
     /// What mail headers may ask for.
     pub controls: Policy,
-    /// Health, readiness, metrics.
+    /// What outlives a mail.
+    pub state: store::Settings,
+    /// Whom not to send to.
+    pub suppression: suppression::Policy,
+    /// Where providers report.
+    pub webhooks: Webhooks,
+    /// Health, readiness, metrics, the admin API.
     pub web: Web,
     /// What is logged, and how.
     pub log: Log,
@@ -178,6 +186,8 @@ pub struct Provider {
     pub max_hold_off: Duration,
     /// A PEM file with further certificate authorities to trust, for self-hosted APIs; empty means none.
     pub ca_file: String,
+    /// What its webhook requests are signed with: every one of them is good.
+    pub webhook_secrets: Vec<Secret>,
     /// How long an open breaker waits before it lets one request try.
     #[serde(with = "duration")]
     pub probe_interval: Duration,
@@ -293,11 +303,26 @@ pub struct Sender {
     pub rewrite: Rewrite,
 }
 
-/// `[web]`: health, readiness, metrics.
+/// `[web]`: health, readiness, metrics, the admin API.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Web {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// What callers of the admin API show; empty: only this machine may call it.
+    pub token: Secret,
+}
+
+/// `[webhooks]`: the providers' events.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Webhooks {
+    /// Where they come in.
+    pub listen: AddressOrNone,
+    /// Largest request body in octets.
+    pub max_body: Size,
+    /// The URL that they are passed on to; empty: none.
+    pub forward: String,
+    /// What that is signed with.
+    pub forward_secret: Secret,
 }
 
 /// `[log]`.

@@ -22,6 +22,46 @@ pub fn check(config: &Config) -> Vec<Problem> {
     problems.extend(time_rules(config));
     problems.extend(account_rules(config));
     problems.extend(sender_rules(config));
+    problems.extend(webhook_rules(config));
+    problems
+}
+
+/// Events come to somebody who can verify them, and go on to somebody who can, too.
+fn webhook_rules(config: &Config) -> Vec<Problem> {
+    let (webhooks, mut problems) = (&config.webhooks, Vec::new());
+    let mut wrong = |key: &str, message: String| problems.push(Problem::new(key, message));
+    let secrets = || config.providers.values().any(|account| !account.webhook_secrets.is_empty());
+    if webhooks.listen.0.is_some() && !config.providers.is_empty() && !secrets() {
+        wrong("webhooks.listen", "no account could verify anything; give providers.NAME.webhook_secrets (`sidepost webhooks register` gets one)".to_owned());
+    }
+    if webhooks.listen.0.is_some_and(|address| address.port() != 0 && address == config.web.listen) {
+        wrong(
+            "webhooks.listen",
+            "is web.listen as well; the providers must not reach /api, so give it a port of its own".to_owned(),
+        );
+    }
+    if webhooks.max_body.0 > 16 << 20 {
+        wrong("webhooks.max_body", "must be at most 16MiB: an event has a few hundred octets".to_owned());
+    }
+    if !webhooks.forward.is_empty() {
+        let uri = webhooks.forward.parse::<http::Uri>().ok();
+        if !uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()) {
+            wrong("webhooks.forward", "is not a URL like \"https://app.example.com/mail-events\"".to_owned());
+        }
+        if webhooks.forward_secret.expose().is_empty() {
+            wrong("webhooks.forward_secret", "is needed: your application verifies the events with it".to_owned());
+        }
+    }
+    if config.state.keep_events < Duration::from_hours(7 * 24) {
+        wrong("state.keep_events", "must be at least 7d: for so long a provider may send an event again".to_owned());
+    }
+    for (key, rows) in
+        [("state.max_messages", config.state.max_messages), ("state.max_events", config.state.max_events)]
+    {
+        if rows > 1_000_000_000 {
+            wrong(key, "must be at most 1000000000".to_owned());
+        }
+    }
     problems
 }
 
@@ -194,6 +234,7 @@ fn limits(config: &Config) -> Vec<Problem> {
 /// Two listeners cannot have one address; port 0 is a new one each time.
 fn shared_addresses(config: &Config) -> Vec<Problem> {
     let mut taken = vec![Place::Tcp(config.web.listen)];
+    taken.extend(config.webhooks.listen.0.filter(|address| address.port() != 0).map(Place::Tcp));
     let mut problems = Vec::new();
     for listen in &config.smtp.listen {
         let fresh = listen.address().is_some_and(|address| address.port() == 0);
@@ -203,7 +244,10 @@ fn shared_addresses(config: &Config) -> Vec<Problem> {
         };
         if !fresh && taken.iter().any(same) {
             let shown = listen.address().map_or_else(|| listen.to_string(), |address| address.to_string());
-            problems.push(Problem::new("smtp.listen", format!("{shown} is listened on twice (web.listen counts)")));
+            problems.push(Problem::new(
+                "smtp.listen",
+                format!("{shown} is listened on twice (web.listen and webhooks.listen count)"),
+            ));
         }
         taken.push(listen.place.clone());
     }

@@ -1,7 +1,7 @@
 //! Values in words: `"25s"`, `"20MiB"`, `"50/s"`, `"10.0.0.0/8"`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
@@ -94,6 +94,21 @@ impl FromStr for Network {
     }
 }
 
+/// `"0.0.0.0:8026"`, or an empty text for none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AddressOrNone(pub Option<SocketAddr>);
+
+impl FromStr for AddressOrNone {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let address = text.parse().map_err(|_| format!("{text:?} is not an address like \"0.0.0.0:8026\""))?;
+        Ok(Self(Some(address)))
+    }
+}
+
 macro_rules! deserialize_from_str {
     ($($type:ty),*) => {$(
         impl<'de> serde::Deserialize<'de> for $type {
@@ -104,7 +119,7 @@ macro_rules! deserialize_from_str {
     )*};
 }
 pub(super) use deserialize_from_str;
-deserialize_from_str!(Size, Rate, RateOrNone, Network);
+deserialize_from_str!(Size, Rate, RateOrNone, Network, AddressOrNone);
 
 /// `#[serde(with = "pause")]`: a duration in words that may be `"0s"`.
 pub mod pause {

@@ -2,10 +2,12 @@
 
 pub mod answer;
 pub mod nexuspromail;
+mod payload;
 pub mod sendgrid;
 pub mod setup;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -14,9 +16,11 @@ use http::{HeaderMap, Method};
 use crate::address::Address;
 use crate::config::{Provider as Settings, ProviderKind};
 use crate::controls::{Capacity, Controls};
-use crate::message::{Attachment, Content, Mailbox, Message};
+use crate::message::{Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 use crate::secret::Secret;
+
+pub use payload::{Payload, Pieces};
 
 /// One API, as an account uses it.
 pub trait Provider: Send + Sync {
@@ -176,110 +180,14 @@ pub struct Request {
     pub body: Payload,
 }
 
-/// A JSON text in pieces: what was serialized, and attachments that are turned into base64 while the request is sent.
-/// It can be produced again for each attempt without keeping a copy.
-#[derive(Debug, Clone, Default)]
-pub struct Payload {
-    segments: Vec<Segment>,
-}
-
-/// A piece of a [`Payload`].
-#[derive(Debug, Clone)]
-enum Segment {
-    Json(Bytes),
-    Base64(Content),
-}
-
-impl Payload {
-    /// A payload that is serialized whole.
-    pub fn json(text: Vec<u8>) -> Self {
-        Self { segments: vec![Segment::Json(text.into())] }
-    }
-
-    /// Its length in octets, exactly.
-    pub fn len(&self) -> usize {
-        self.segments.iter().map(Segment::len).sum()
-    }
-
-    /// Whether it has no octet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The octets from the start, in chunks.
-    pub fn chunks(&self) -> impl Iterator<Item = Bytes> + Send + Sync + 'static {
-        self.segments.clone().into_iter().flat_map(Segment::chunks)
-    }
-
-    /// The octets in one piece, for printing and tests.
-    pub fn to_vec(&self) -> Vec<u8> {
-        self.chunks().fold(Vec::with_capacity(self.len()), |mut all, chunk| {
-            all.extend_from_slice(&chunk);
-            all
-        })
-    }
-
-    /// The payload `object` with a member `"attachments"` added at its end; each attachment is the JSON object that
-    /// `describe` gives, with a member `"content"` of base64 added. The base64 is never serialized: a serializer would
-    /// scan every octet of it for escapes.
-    pub fn with_attachments(
-        mut object: Vec<u8>,
-        attachments: &[Attachment],
-        describe: impl Fn(&Attachment) -> Vec<u8>,
-    ) -> Self {
-        if attachments.is_empty() {
-            return Self::json(object);
-        }
-        let mut segments = Vec::with_capacity(attachments.len() * 2 + 1);
-        object.pop();
-        object.extend_from_slice(b",\"attachments\":[");
-        for (i, attachment) in attachments.iter().enumerate() {
-            if i > 0 {
-                object.push(b',');
-            }
-            object.append(&mut describe(attachment));
-            object.pop();
-            object.extend_from_slice(b",\"content\":\"");
-            segments.push(Segment::Json(std::mem::take(&mut object).into()));
-            segments.push(Segment::Base64(attachment.content.clone()));
-            object.extend_from_slice(b"\"}");
-        }
-        object.extend_from_slice(b"]}");
-        segments.push(Segment::Json(object.into()));
-        Self { segments }
-    }
-}
-
-impl Segment {
-    fn len(&self) -> usize {
-        match self {
-            Self::Json(text) => text.len(),
-            Self::Base64(content) => content.base64_len(),
-        }
-    }
-
-    fn chunks(self) -> Box<dyn Iterator<Item = Bytes> + Send + Sync> {
-        match self {
-            Self::Json(text) => Box::new(std::iter::once(text)),
-            Self::Base64(content) => Box::new(content.base64_chunks()),
-        }
-    }
-}
-
-/// Serializes one of our own payload types into a buffer of about the right size. They hold strings, numbers and lists
+/// Serializes one of our own payload types. They hold strings, numbers and lists
 /// only, so it cannot fail; should it ever, the API gets an empty object and refuses it.
-fn to_json<T: serde::Serialize>(value: &T, about: usize) -> Vec<u8> {
-    let mut json = Vec::with_capacity(about);
+fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    let mut json = Vec::with_capacity(1024);
     match serde_json::to_writer(&mut json, value) {
         Ok(()) => json,
         Err(_) => b"{}".to_vec(),
     }
-}
-
-/// About how long the payload of a message gets, attachments apart.
-fn about_len(message: &Message) -> usize {
-    let bodies = [&message.text, &message.html].into_iter().flatten().map(String::len).sum::<usize>();
-    bodies + bodies / 16 + 1024
 }
 
 /// An HTTP answer, as far as it was read.
@@ -319,8 +227,8 @@ fn subject_of(message: &Message) -> &str {
 }
 
 /// A body that is there: the APIs refuse an empty one.
-fn body_of(body: Option<&String>) -> Option<&str> {
-    body.map(String::as_str).filter(|text| !text.is_empty())
+fn body_of(body: Option<&Arc<String>>) -> Option<&Arc<String>> {
+    body.filter(|text| !text.is_empty())
 }
 
 /// The first From; the APIs take one. The sender policy has seen to it that there is one.

@@ -4,6 +4,7 @@ mod controls;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use controls::Asked;
 use http::Method;
@@ -11,9 +12,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
-use super::{
-    Batch, JsonMailbox, Limits, Payload, Provider, Request, Response, about_len, body_of, from_of, subject_of, to_json,
-};
+use super::{Batch, JsonMailbox, Limits, Pieces, Provider, Request, Response, body_of, from_of, subject_of, to_json};
 use crate::address::Address;
 use crate::controls::{Control, Controls};
 use crate::message::{Attachment, Mailbox, Message};
@@ -57,8 +56,6 @@ struct Body<'a> {
     reply_to_list: Vec<JsonMailbox<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    content: Vec<JsonContent<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_object")]
     headers: Vec<(&'a str, String)>,
     #[serde(flatten)]
@@ -79,12 +76,6 @@ struct JsonPersonalization<'a> {
     dynamic_template_data: Option<&'a Map<String, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     substitutions: Option<&'a Map<String, Value>>,
-}
-
-#[derive(Serialize)]
-struct JsonContent<'a> {
-    r#type: &'static str,
-    value: &'a str,
 }
 
 #[derive(Serialize)]
@@ -137,13 +128,15 @@ impl Provider for SendGrid {
             reply_to_list,
             // A template has a subject of its own and excludes a body.
             subject: if templated { message.subject.as_deref() } else { Some(subject_of(message)) },
-            content: if templated { Vec::new() } else { content_of(message) },
             headers: headers_of(message, self.dialect),
             asked: Asked::new(controls),
         };
-        let body = Payload::with_attachments(to_json(&body, about_len(message)), &message.attachments, |a| {
-            to_json(&describe(a, self.dialect), 256)
-        });
+        let mut pieces = Pieces::of(to_json(&body));
+        if !templated {
+            write_content(message, &mut pieces);
+        }
+        pieces.attachments(&message.attachments, |attachment| to_json(&describe(attachment, self.dialect)));
+        let body = pieces.end();
         Ok(Request { api_key: None, method: Method::POST, url: self.url.clone(), headers: Vec::new(), body })
     }
 
@@ -192,14 +185,17 @@ fn success(batch: &Batch, response: &Response) -> Vec<Outcome> {
 }
 
 /// text/plain first, then text/html. A mail without a body gets a blank: the API refuses an empty list and empty values.
-fn content_of(message: &Message) -> Vec<JsonContent<'_>> {
-    let text = body_of(message.text.as_ref()).map(|value| JsonContent { r#type: "text/plain", value });
-    let html = body_of(message.html.as_ref()).map(|value| JsonContent { r#type: "text/html", value });
-    let mut content: Vec<JsonContent> = text.into_iter().chain(html).collect();
-    if content.is_empty() {
-        content.push(JsonContent { r#type: "text/plain", value: " " });
+fn write_content(message: &Message, pieces: &mut Pieces) {
+    let text = body_of(message.text.as_ref()).map(|value| ("text/plain", value));
+    let html = body_of(message.html.as_ref()).map(|value| ("text/html", value));
+    let blank = Arc::new(" ".to_owned());
+    let blank = (text.is_none() && html.is_none()).then_some(("text/plain", &blank));
+    let mut before = ",\"content\":[";
+    for (media, value) in text.into_iter().chain(html).chain(blank) {
+        pieces.raw(before).raw("{\"type\":\"").raw(media).raw("\",\"value\":\"").text(value).raw("\"}");
+        before = ",";
     }
-    content
+    pieces.raw("]");
 }
 
 /// The header fields as an object, which has no repeated names: a field that occurs more than once is joined, lists of

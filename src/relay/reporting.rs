@@ -126,7 +126,7 @@ impl Relay {
         let from: Mailbox =
             self.policies.sender.of_reports(&original, &transaction.envelope).map_err(|c| failure(&c))?;
         let envelope = Envelope { recipients: vec![to.clone()], ..transaction.envelope.clone() };
-        let (parts, lost) = self.parts(transaction, envelope.clone());
+        let (parts, lost) = self.parts(transaction, envelope.clone(), &self.headers(transaction));
         let no_account =
             || lost.iter().find_map(|verdict| verdict.outcome.cause()).map_or(("dropped", String::new()), failure);
         // The lists of the logins are about what the logins write; this is the relay's own letter.

@@ -229,6 +229,10 @@ fn a_secret_file_is_new_and_nobody_elses() {
     let shown = operator.json(&["webhooks", "register", "--url", "https://a.example/", "--out", &path("secret")]);
     assert_eq!((&shown["secret_file"], shown.get("secret")), (&Value::from(path("secret")), None));
     assert!(std::fs::read_to_string(path("secret")).unwrap().starts_with("whsec_"));
+    let id = shown["id"].as_str().unwrap();
+    let said = operator.get(&["webhooks", "rotate", id, "--out", &path("second")]);
+    assert!(said.contains("providers.scaisend.webhook_secrets_file") && !said.contains("whsec_"), "{said}");
+    assert_ne!(std::fs::read(path("second")).unwrap(), std::fs::read(path("secret")).unwrap());
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -310,6 +314,13 @@ fn nexuspromail_registers_and_says_what_it_does_not_document() {
     }
     let (code, said) = operator.fail(&with(&["webhooks", "register", "--url", url, "--events", "*"]));
     assert!(code == 64 && said.contains("--events"), "{said}");
+    let (code, said) = operator.fail(&with(&["webhooks", "register", "--url", url, "--token-file", file!()]));
+    assert!(code == 64 && said.contains("no token has"), "{said}");
+    let file = folder("nexuspromail").join("token");
+    std::fs::write(&file, JWT).unwrap();
+    let file = ["--token-file", file.to_str().unwrap()];
+    let (code, said) = operator.fail(&[&with(&["webhooks", "register", "--url", url])[..], &file[..]].concat());
+    assert!(code == 64 && said.contains("leave it out"), "{said}");
     // Without --provider the one that has such a call is meant.
     assert!(operator.get(&["domains", "list"]).contains("no domain yet"));
 }
@@ -362,6 +373,7 @@ fn the_account_is_that_of_the_configuration() {
         kind = "scaisend"
         base_url = "http://{api}"
         api_key_file = "{}"
+        webhook_secrets_file = "/no/such/file"
         [providers.other]
         kind = "sendgrid"
         api_key = "{KEY}"
@@ -473,4 +485,29 @@ fn an_answer_without_a_known_secret_is_printed_whole() {
     served.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("ODD") && text(&output.stderr).contains("printed above"));
+}
+
+/// A list is longer than what a send call says.
+#[test]
+fn a_long_list_is_read_to_its_end() {
+    let api = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", api.local_addr().unwrap());
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = api.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut chunk = [0; 4096];
+            let read = stream.read(&mut chunk).unwrap();
+            head.extend_from_slice(&chunk[..read]);
+        }
+        let days = (0..4000).map(|n| serde_json::json!({"date": format!("day {n:04}"), "metrics": {"requests": n}}));
+        let body = serde_json::json!({ "stats": days.collect::<Vec<_>>() }).to_string();
+        assert!(body.len() > 150_000);
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    });
+    let output =
+        sidepost(&["stats", "--json"]).env("SCAISEND_API_KEY", KEY).env("SCAISEND_API_URL", &url).output().unwrap();
+    served.join().unwrap();
+    let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(stats["stats"][3999]["metrics"]["requests"], 3999);
 }

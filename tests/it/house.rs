@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. A room imports only from lower floors (or from its own folder).
 const FLOORS: &[&[&str]] = &[
-    &["address", "reply", "secret", "password", "recent", "network", "files", "metrics", "mime"],
+    &["address", "reply", "secret", "password", "recent", "network", "span", "files", "metrics", "mime"],
     &["message", "envelope", "pattern"],
-    &["outcome"],
+    &["feedback"],
+    &["suppression"],
+    &["outcome", "store"],
     &["sender", "access", "route", "controls"],
     &["config"],
     &["provider"],
@@ -32,6 +34,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("icu_properties", &["address"]),
     ("proxy_header", &["smtp/proxy.rs"]),
     ("listenfd", &["smtp/inherited.rs"]),
+    ("rusqlite", &["store"]),
+    ("ring", &["provider", "smtp/tls.rs", "relay/http.rs"]), // in the last two: the provider of rustls
+    ("csv", &["cli"]),
     ("governor", &["relay/limiter.rs"]),
     ("mail_parser", &["message"]),
     ("figment", &["config/layers.rs"]),
@@ -47,6 +52,7 @@ const PURE: &[&str] = &[
     "address",
     "controls",
     "envelope.rs",
+    "feedback.rs",
     "message",
     "mime",
     "network.rs",
@@ -60,6 +66,8 @@ const PURE: &[&str] = &[
     "report.rs",
     "route.rs",
     "sender.rs",
+    "span.rs",
+    "suppression.rs",
     "smtp/codec.rs",
     "smtp/command.rs",
     "smtp/sasl.rs",
@@ -132,7 +140,11 @@ fn each_crate_has_one_door() {
     for (file, text) in sources() {
         let code = code(&text);
         for (name, doors) in DOORS {
-            let named = code.contains(&format!("{name}::")) || code.contains(&format!("use {name}"));
+            // `String::` is not `ring::`.
+            let inside = |place: usize| code[..place].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            let mut places = code.match_indices(&format!("{name}::")).map(|(place, _)| place).collect::<Vec<_>>();
+            places.extend(code.match_indices(&format!("use {name};")).map(|(place, _)| place));
+            let named = places.into_iter().any(|place| !inside(place));
             let allowed = doors.iter().any(|door| is_under(&file, door));
             assert!(!named || allowed, "{file} names {name}, whose door is {doors:?}");
         }

@@ -16,13 +16,14 @@ use sidepost::outcome::Kind;
 use sidepost::plan::Policies;
 use sidepost::provider::{Request, Response};
 use sidepost::recent::Recent;
-use sidepost::relay::Relay;
 use sidepost::relay::account::Account;
 use sidepost::relay::http::{Transport, TransportError};
 use sidepost::relay::journal::Journal;
+use sidepost::relay::{Memory, Relay};
 use sidepost::reply::Reply;
 use sidepost::route::Routes;
 use sidepost::sender::SenderPolicy;
+use sidepost::store::Store;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// What the API does with one request.
@@ -137,6 +138,17 @@ pub fn relay_over(
     refused_keys: &Arc<Recent>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Relay> {
+    relay_with(config, Store::open(&config.state).unwrap(), transport, refused_keys, metrics)
+}
+
+/// The same over a store as well.
+pub fn relay_with(
+    config: &Config,
+    store: Store,
+    transport: &Arc<dyn Transport>,
+    refused_keys: &Arc<Recent>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Relay> {
     let account = |(name, settings): (&String, &Provider)| {
         Arc::new(Account::new(name, settings, &config.delivery, Arc::clone(transport), Arc::clone(metrics)))
     };
@@ -146,9 +158,9 @@ pub fn relay_over(
         .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(LogAddresses::Full);
-    let (refused_keys, metrics) = (Arc::clone(refused_keys), Arc::clone(metrics));
+    let memory = Memory { store, suppression: config.suppression.clone(), refused_keys: Arc::clone(refused_keys) };
     let routes = Routes(config.routes.clone());
-    let relay = Relay::new(accounts, routes, policies, &config.delivery, journal, refused_keys, metrics);
+    let relay = Relay::new(accounts, routes, policies, &config.delivery, journal, memory, Arc::clone(metrics));
     Arc::new(relay.named(&config.smtp.hostname))
 }
 

@@ -62,6 +62,8 @@ struct Account {
     name: String,
     settings: Provider,
     token: Option<Secret>,
+    /// Whether the token was named, and is not only there.
+    token_given: bool,
     /// Why the account has no key.
     keyless: Vec<Problem>,
 }
@@ -88,7 +90,7 @@ impl SetupArgs {
         }
         let (name, settings) = self.pick(&accounts, offers)?;
         keyless.retain(|problem| problem.key.starts_with(&format!("providers.{name}.")));
-        Ok(Account { name, settings, token, keyless })
+        Ok(Account { name, settings, token, token_given: self.token_file.is_some(), keyless })
     }
 
     fn fitting<'a>(
@@ -164,6 +166,10 @@ impl Account {
     /// Makes sure that there is such a call and the credential for it.
     fn prepare(&self, task: Task) -> Result<Call<'_>, Failure> {
         let request = setup::request(&self.settings, &task).map_err(Failure::new)?;
+        if self.token_given && task.credential(self.settings.kind) == Credential::Key {
+            let text = "--token-file is for ScaiSend: this API takes the account's key; leave it out";
+            return Err(Failure::new(text).with_code(USAGE));
+        }
         let (used, shown) = match (task.credential(self.settings.kind), &self.token) {
             (Credential::Token | Credential::Either, Some(token)) => (Credential::Token, token),
             (Credential::Token, None) => {

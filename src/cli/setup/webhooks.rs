@@ -38,7 +38,7 @@ enum Action {
 /// A new webhook.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  sidepost webhooks register --url https://mail.example.com/webhooks/main --out /run/secrets/webhook\n\nThe secret then goes into providers.NAME.webhook_secrets. Each registration gets every event: delete the ones that are not needed any more."
+    after_help = "Example:\n  sidepost webhooks register --url https://mail.example.com/webhooks/main --out /run/secrets/webhook\n\nThe secret then goes into providers.NAME.webhook_secrets, or its file into webhook_secrets_file. Each registration gets every event: delete the ones that are not needed any more."
 )]
 struct Register {
     /// Where the provider sends the events: sidepost's webhook receiver, as the internet sees it, with the path
@@ -215,7 +215,7 @@ fn hand_over(
         return Err(Failure::new(text));
     };
     let (key, value) = kept(secret, file);
-    about.insert(key.to_owned(), json!(value));
+    about.insert(key.to_owned(), json!(&value));
     if of.json {
         return print_json(&about);
     }
@@ -228,11 +228,22 @@ fn hand_over(
             sayln!("{name:<12} {}", text(value));
         }
     }
-    sayln!(
-        "\nThe secret is shown this once. Put it into the list providers.{}.webhook_secrets, which takes the old and the new one\nbeside each other, and restart the relay: it checks the events' signatures with it.",
-        account.name
-    );
+    sayln!("{}", where_it_goes(&account.name, key, &value));
     Ok(())
+}
+
+/// What to do with a webhook's secret.
+fn where_it_goes(account: &str, key: &str, value: &str) -> String {
+    let setting = if key == "secret" {
+        format!("The secret is shown this once. Put it into providers.{account}.webhook_secrets")
+    } else {
+        format!(
+            "The secret is in {value} (mode 0600). Name that in providers.{account}.webhook_secrets_file (one a line)"
+        )
+    };
+    format!(
+        "\n{setting}, and restart the relay, which\nbelieves the events that are signed with it. Old and new secrets can stand there beside each other."
+    )
 }
 
 /// Where the secret is now: the name of the field that says so, and what it says.

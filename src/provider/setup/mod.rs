@@ -177,7 +177,7 @@ const WEBHOOKS: &str = "/v3/user/webhooks";
 const DOMAINS: &str = "/api/admin/domains";
 
 fn json<T: Serialize>(body: &T) -> Payload {
-    Payload::json(to_json(body, 256))
+    Payload::json(to_json(body))
 }
 
 fn scaisend(task: &Task) -> Call {
