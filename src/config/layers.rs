@@ -41,6 +41,15 @@ pub struct Loaded {
     pub effective: Vec<(String, String, String)>,
 }
 
+/// The accounts, whatever else there is.
+#[derive(Debug)]
+pub struct Accounts {
+    /// By their names; one whose key cannot be used has none.
+    pub accounts: BTreeMap<String, Provider>,
+    /// What is wrong with their keys.
+    pub keyless: Vec<Problem>,
+}
+
 /// What there is before anybody has decided whether it will do.
 struct Draft {
     figment: Figment,
@@ -427,31 +436,35 @@ impl Layers {
             ..Problem::new(key, error.kind.to_string())
         })
     }
-    /// The accounts alone, and what is wrong with their keys; an account whose key cannot be used has none. Setting a
-    /// provider up comes before there is a key, and may be done on another machine than the relay's.
+
+    /// The accounts alone: setting a provider up comes before there is a key, and may be done on another machine than the
+    /// relay's.
     ///
     /// # Errors
     /// All problems of the accounts besides, and of the file.
-    pub fn accounts(&self) -> Result<(BTreeMap<String, Provider>, Vec<Problem>), Vec<Problem>> {
+    pub fn accounts(&self) -> Result<Accounts, Vec<Problem>> {
         let Draft { config, problems, .. } = self.read()?;
+        let Some(config) = config else { return Err(problems) };
         let (keys, mut others): (Vec<Problem>, Vec<Problem>) = problems.into_iter().partition(|p| is_about_key(&p.key));
         let sections = defaults();
-        // Of the accounts as a whole: that there is none, or that no route uses one.
+        // Not of the accounts as a whole (that there is none, or that no route uses one), nor of what comes of setting up.
         let counts = |key: &str| match key.split_once('.') {
-            Some(("providers", rest)) => rest.contains('.'),
+            Some(("providers", rest)) => rest.contains('.') && !rest.contains(".webhook_secrets"),
             Some(("provider_defaults", _)) => true,
             Some((section, _)) => sections.get(section).is_none(),
             None => sections.get(key).is_none(),
         };
         others.retain(|problem| counts(&problem.key));
-        let Some(config) = config.filter(|_| others.is_empty()) else { return Err(others) };
+        if !others.is_empty() {
+            return Err(others);
+        }
         let mut accounts = config.providers;
         for (name, account) in &mut accounts {
             if keys.iter().any(|problem| problem.key.starts_with(&format!("providers.{name}.api_key"))) {
                 account.api_key = None;
             }
         }
-        Ok((accounts, keys))
+        Ok(Accounts { accounts, keyless: keys })
     }
 }
 

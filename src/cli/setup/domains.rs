@@ -11,12 +11,11 @@ use crate::cli::Failure;
 use crate::provider::setup::reading::{self, DnsRecord, Domain, Verification};
 use crate::provider::setup::{self, Id, NewDomain, Task};
 
-/// Mail with a live key needs a From address in a domain that ScaiSend has verified: add the domain, publish the DNS
-/// records that it answers with, and verify.
-///
-/// It takes a token, in the variable SCAISEND_JWT or in --token-file. (A key with the scopes domains.read and
-/// domains.write can stand in its place there.) NexusProMail's domains are verified in its dashboard.
+/// The domains that mail may be sent from.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Mail with a live key needs a From address in a domain that ScaiSend has verified: add the domain, publish the DNS records that it answers with, and verify.\n\nThis takes a token, in the variable SCAISEND_JWT or in --token-file; an API key that has domains.read and domains.write can stand there in its place. NexusProMail's domains are verified in its dashboard."
+)]
 pub struct Domains {
     #[command(subcommand)]
     action: Action,
@@ -28,12 +27,15 @@ enum Action {
     Add(Add),
     /// Ask the provider to look at the domain's DNS; exit code 1 if it is not as it should be
     Verify(Verify),
-    /// List the domains, whether they are verified, and their DNS records
+    /// List the domains, and the DNS records of those that are not verified (--json: of all)
     List(List),
 }
 
-/// Example: sidepost domains add mail.example.com --dmarc-policy quarantine --dmarc-rua-email dmarc@example.com
+/// A new domain.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  sidepost domains add mail.example.com --dmarc-policy quarantine --dmarc-rua-email dmarc@example.com"
+)]
 struct Add {
     /// The domain of your From addresses
     #[arg(value_parser = domain)]
@@ -167,7 +169,8 @@ impl List {
         }
         let rows: Vec<_> = listed.items.iter().map(row).collect();
         say!("{}", columns(&["ID", "VERIFIED", "DOMAIN"], &rows));
-        for domain in listed.items.iter().filter(|domain| !domain.dns_records.is_empty()) {
+        let open = |domain: &&Domain| domain.verified != Some(true) && !domain.dns_records.is_empty();
+        for domain in listed.items.iter().filter(open) {
             sayln!("\nDNS records of {}:\n", domain.domain);
             say!("{}", records(&domain.dns_records));
         }

@@ -1,8 +1,10 @@
 //! `keys`: an API key that can do what a sender needs and no more.
 
+use std::collections::BTreeMap;
+
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::secret_file::OutArgs;
 use super::webhooks::kept;
@@ -11,8 +13,9 @@ use crate::cli::Failure;
 use crate::provider::setup::reading;
 use crate::provider::setup::{self, NewKey, Task};
 
-/// Makes API keys at ScaiSend. It takes a token, in the variable SCAISEND_JWT or in --token-file.
+/// ScaiSend's API keys.
 #[derive(Debug, Args)]
+#[command(after_help = "This takes a token, in the variable SCAISEND_JWT or in --token-file: keys may not make keys.")]
 pub struct Keys {
     #[command(subcommand)]
     action: Action,
@@ -24,10 +27,11 @@ enum Action {
     Create(Create),
 }
 
-/// Example: sidepost keys create --name transactional-prod --environment live --out /run/secrets/scaisend-key
-///
-/// Make a second one with --environment test for CI: what is sent with it is never delivered.
+/// A new key.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  sidepost keys create --name transactional-prod --environment live --out /run/secrets/scaisend-key\n\nMake a second one with --environment test for CI: what is sent with it is never delivered."
+)]
 struct Create {
     /// What people call it
     #[arg(long)]
@@ -85,10 +89,9 @@ impl Create {
         if self.of.json {
             let field = if field == "secret" { "api_key" } else { "api_key_file" };
             let scopes = &self.scopes;
-            let mut shown = json!({ "name": self.name, "environment": self.environment, "scopes": scopes });
-            shown["id"] = json!(made.id);
-            shown[field] = json!(value);
-            return print_json(&shown);
+            let about = [("id", json!(made.id)), ("name", json!(self.name)), ("environment", json!(self.environment))];
+            let rest = [("scopes", json!(scopes)), (field, json!(value))];
+            return print_json(&about.into_iter().chain(rest).collect::<BTreeMap<&str, Value>>());
         }
         if field == "secret" {
             sayln!(

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{ConfigArgs, Failure, USAGE};
 use crate::app;
-use crate::config::layers::{Layers, Problem};
+use crate::config::layers::{Accounts, Layers, Problem};
 use crate::config::{Provider, ProviderKind};
 use crate::provider::setup::reading;
 use crate::provider::setup::refusal::{self, HOW_TO_GET_A_TOKEN};
@@ -62,6 +62,8 @@ struct Account {
     name: String,
     settings: Provider,
     token: Option<Secret>,
+    /// Whether the token was named, and is not only there.
+    token_given: bool,
     /// Why the account has no key.
     keyless: Vec<Problem>,
 }
@@ -80,14 +82,15 @@ impl SetupArgs {
     fn account(&self, offers: impl Fn(ProviderKind) -> bool) -> Result<Account, Failure> {
         let layers = self.config.layers();
         let token = self.token(&layers)?;
-        let (mut accounts, mut keyless) = layers.accounts().map_err(|problems| Failure::config(&problems))?;
+        let Accounts { mut accounts, mut keyless } =
+            layers.accounts().map_err(|problems| Failure::config(&problems))?;
         let may_be_made = self.account.is_none() && token.is_some() && offers(ProviderKind::ScaiSend);
         if may_be_made && !self.fitting(&accounts).any(|(_, account)| offers(account.kind)) {
-            (accounts, keyless) = without_key(layers)?;
+            Accounts { accounts, keyless } = without_key(layers)?;
         }
         let (name, settings) = self.pick(&accounts, offers)?;
         keyless.retain(|problem| problem.key.starts_with(&format!("providers.{name}.")));
-        Ok(Account { name, settings, token, keyless })
+        Ok(Account { name, settings, token, token_given: self.token_file.is_some(), keyless })
     }
 
     fn fitting<'a>(
@@ -114,7 +117,7 @@ impl SetupArgs {
         let names: Vec<&str> = accounts.keys().map(String::as_str).collect();
         let text = if names.is_empty() {
             format!(
-                "no account: set NEXUSPROMAIL_API_KEY or {KEY_VARIABLE}, name a file with --config, or {HOW_TO_GET_A_TOKEN}"
+                "no account: set NEXUSPROMAIL_API_KEY or {KEY_VARIABLE}, name a file with --config; or, for ScaiSend, a token is enough: {HOW_TO_GET_A_TOKEN}"
             )
         } else {
             format!("name one account of the configuration with --account: {}", names.join(", "))
@@ -150,19 +153,23 @@ impl SetupArgs {
 
 /// The accounts with one of ScaiSend that has no key yet, where `SCAISEND_API_URL` says: to get the first one, one has a
 /// token and nothing else.
-fn without_key(mut layers: Layers) -> Result<(BTreeMap<String, Provider>, Vec<Problem>), Failure> {
+fn without_key(mut layers: Layers) -> Result<Accounts, Failure> {
     layers.environment.push((KEY_VARIABLE.to_owned(), "none".to_owned()));
-    let (mut accounts, keyless) = layers.accounts().map_err(|problems| Failure::config(&problems))?;
-    for account in accounts.values_mut().filter(|account| account.kind == ProviderKind::ScaiSend) {
+    let mut found = layers.accounts().map_err(|problems| Failure::config(&problems))?;
+    for account in found.accounts.values_mut().filter(|account| account.kind == ProviderKind::ScaiSend) {
         account.api_key = account.api_key.take().filter(|key| key.expose() != "none");
     }
-    Ok((accounts, keyless))
+    Ok(found)
 }
 
 impl Account {
     /// Makes sure that there is such a call and the credential for it.
     fn prepare(&self, task: Task) -> Result<Call<'_>, Failure> {
         let request = setup::request(&self.settings, &task).map_err(Failure::new)?;
+        if self.token_given && task.credential(self.settings.kind) == Credential::Key {
+            let text = "--token-file is for ScaiSend: this API takes the account's key; leave it out";
+            return Err(Failure::new(text).with_code(USAGE));
+        }
         let (used, shown) = match (task.credential(self.settings.kind), &self.token) {
             (Credential::Token | Credential::Either, Some(token)) => (Credential::Token, token),
             (Credential::Token, None) => {

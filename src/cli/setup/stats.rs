@@ -14,11 +14,11 @@ use crate::provider::setup::{self, Days, Task};
 /// The days that are shown if none are named: this one, and so many before.
 const DAYS_BEFORE: u64 = 6;
 
-/// ScaiSend's numbers of each day: what was asked for, delivered, bounced, called spam. With a token (SCAISEND_JWT), else
-/// with the account's key, which needs the scope stats.read. ScaiSend counts at night: today is there tomorrow.
-///
-/// Watch the bounce rate: above 2 % it harms your reputation with the receivers.
+/// Numbers of each day.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "With a token (SCAISEND_JWT), else with the account's API key, if that has stats.read. ScaiSend counts at night: what is sent today is there tomorrow. Bounce rate: of the mails that were delivered or bounced. Above 2 % it harms your reputation with the receivers; with `--json` a script can watch it."
+)]
 pub struct Stats {
     /// The first day, as 2026-11-01 [default: six days ago]
     #[arg(long, value_name = "DAY", value_parser = day)]

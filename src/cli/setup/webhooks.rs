@@ -1,7 +1,7 @@
 //! `webhooks`: where the provider sends its events.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::secret_file::{OutArgs, SecretFile};
 use super::table::columns;
@@ -11,12 +11,11 @@ use crate::provider::setup::reading::{self, Made, Webhook};
 use crate::provider::setup::{self, Id, Task};
 use crate::secret::Secret;
 
-/// Registers the address where sidepost receives the provider's events (bounces, complaints, unsubscribes), which it
-/// believes by the signing secret that the registration gives once.
-///
-/// NexusProMail: with the account's key; only `register` is documented. ScaiSend: with a token (SCAISEND_JWT), else with
-/// the account's key, which needs the scopes webhooks.read and webhooks.write.
+/// Where the provider sends its events.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "The provider sends events (bounces, complaints, unsubscribes) to the address that is registered, and signs them with a secret that it tells once; sidepost believes no others.\n\nNexusProMail: with the account's API key; `register` is the only call that it documents.\nScaiSend: with a token (SCAISEND_JWT), else with the account's API key, if that has webhooks.read and webhooks.write."
+)]
 pub struct Webhooks {
     #[command(subcommand)]
     action: Action,
@@ -36,8 +35,11 @@ enum Action {
     Enable(One),
 }
 
-/// Example: sidepost webhooks register --url https://mail.example.com/webhooks/main --out /run/secrets/webhook
+/// A new webhook.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  sidepost webhooks register --url https://mail.example.com/webhooks/main --out /run/secrets/webhook\n\nThe secret then goes into providers.NAME.webhook_secrets, or its file into webhook_secrets_file. Each registration gets every event: delete the ones that are not needed any more."
+)]
 struct Register {
     /// Where the provider sends the events: sidepost's webhook receiver, as the internet sees it, with the path
     /// /webhooks/ACCOUNT
@@ -67,9 +69,11 @@ struct One {
     of: SetupArgs,
 }
 
-/// The old secret signs nothing more from this moment. Put the new one beside it into providers.NAME.webhook_secrets at
-/// once; what arrives until then is refused, and ScaiSend sends it again for about four hours.
+/// A new secret.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "The old secret signs nothing more from this moment. Put the new one beside it into providers.NAME.webhook_secrets at once, and restart the relay: what arrives until then is refused, and ScaiSend sends it again for about four hours."
+)]
 struct Rotate {
     #[command(flatten)]
     one: One,
@@ -97,8 +101,8 @@ impl Register {
         let call = account.prepare(Task::RegisterWebhook { url: self.url.clone(), events: events.clone() })?;
         let file = self.out.open()?;
         let made = reading::webhook_secret(&call.json()?);
-        let about = json!({ "account": account.name, "url": self.url, "events": events });
-        hand_over(&self.of, &account, &made, file, about)?;
+        let about = [("account", json!(account.name)), ("url", json!(self.url)), ("events", json!(events))];
+        hand_over(&self.of, &account, &made, file, &about)?;
         let path = format!("/webhooks/{}", account.name);
         let uri: Option<http::Uri> = self.url.parse().ok();
         if uri.is_none_or(|uri| !uri.path().ends_with(&path)) {
@@ -182,7 +186,7 @@ impl Rotate {
         note(&format!("The old secret of {} is void from the moment that the new one is made.", id.as_str()));
         let mut made = reading::webhook_secret(&call.json()?);
         made.id = Some(id.as_str().to_owned());
-        hand_over(of, &account, &made, file, json!({ "account": account.name }))?;
+        hand_over(of, &account, &made, file, &[("account", json!(account.name))])?;
         if !of.json {
             sayln!(
                 "Do it now: events signed with the new secret are refused until it is there. ScaiSend sends them again after\n1, 5, 15, 60 and 120 minutes. Keep the old one in the list until the running relay has the new one."
@@ -198,10 +202,11 @@ fn hand_over(
     account: &Account,
     made: &Made,
     file: Option<SecretFile>,
-    mut about: Value,
+    about: &[(&str, Value)],
 ) -> Result<(), Failure> {
+    let mut about: Map<String, Value> = about.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     if let Some(id) = &made.id {
-        about["id"] = json!(id);
+        about.insert("id".to_owned(), json!(id));
     }
     let Some(secret) = &made.secret else {
         // Nobody knows which part of it is the secret, and it is shown only once.
@@ -210,7 +215,7 @@ fn hand_over(
         return Err(Failure::new(text));
     };
     let (key, value) = kept(secret, file);
-    about[key] = json!(value);
+    about.insert(key.to_owned(), json!(&value));
     if of.json {
         return print_json(&about);
     }
@@ -223,11 +228,22 @@ fn hand_over(
             sayln!("{name:<12} {}", text(value));
         }
     }
-    sayln!(
-        "\nThe secret is shown this once. Put it into the list providers.{}.webhook_secrets, which takes the old and the new one\nbeside each other, and restart the relay: it checks the events' signatures with it.",
-        account.name
-    );
+    sayln!("{}", where_it_goes(&account.name, key, &value));
     Ok(())
+}
+
+/// What to do with a webhook's secret.
+fn where_it_goes(account: &str, key: &str, value: &str) -> String {
+    let setting = if key == "secret" {
+        format!("The secret is shown this once. Put it into providers.{account}.webhook_secrets")
+    } else {
+        format!(
+            "The secret is in {value} (mode 0600). Name that in providers.{account}.webhook_secrets_file (one a line)"
+        )
+    };
+    format!(
+        "\n{setting}, and restart the relay, which\nbelieves the events that are signed with it. Old and new secrets can stand there beside each other."
+    )
 }
 
 /// Where the secret is now: the name of the field that says so, and what it says.

@@ -15,7 +15,7 @@ const MAX_WORDS: usize = 300;
 const DEFAULT_WAIT: Duration = Duration::from_mins(1);
 
 /// How to come by the token of a person.
-pub const HOW_TO_GET_A_TOKEN: &str = "log in to ScaiSend's admin pages (ScaiKey), copy the access token (a JWT; it lives about an hour), and give it as the variable SCAISEND_JWT, or in a file with --token-file";
+pub const HOW_TO_GET_A_TOKEN: &str = "get one from ScaiKey, the log-in of ScaiSend's admin pages (a JWT; it lives about an hour), and give it as the variable SCAISEND_JWT, or in a file with --token-file";
 
 /// Whether a call was done.
 pub fn is_done(response: &Response) -> bool {
@@ -39,7 +39,7 @@ fn words(response: &Response) -> String {
 
 fn advice(kind: ProviderKind, task: &Task, used: Credential, response: &Response) -> String {
     match response.status {
-        401 if used == Credential::Token => format!("The token is wrong or has expired: {HOW_TO_GET_A_TOKEN}."),
+        401 if used == Credential::Token => format!("The token is wrong or has expired; {HOW_TO_GET_A_TOKEN}."),
         401 => "The account's API key is wrong, revoked or expired: see its api_key_file.".to_owned(),
         403 => missing_right(kind, task, used),
         404 => match task.subject() {
@@ -68,7 +68,7 @@ fn missing_right(kind: ProviderKind, task: &Task, used: Credential) -> String {
     match used {
         Credential::Token => format!("This needs the right {scope}: use the token of somebody who has it."),
         _ => format!(
-            "This needs the scope {scope}, which the account's key does not have, as a key for sending should not: {HOW_TO_GET_A_TOKEN}."
+            "This needs the scope {scope}, which the account's key does not have, as a key for sending should not. Use a person's token: {HOW_TO_GET_A_TOKEN}."
         ),
     }
 }
