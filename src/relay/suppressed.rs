@@ -55,9 +55,12 @@ impl Suppressions {
             let accounts = way.accounts.iter().map(|name| Scope::Account(name.clone()));
             let domain = sender.map(|sender| Scope::SenderDomain(sender.domain().to_owned()));
             let scopes: Vec<Scope> = accounts.chain(domain).collect();
-            let entries = self.heard(self.store.suppressed(&key, &scopes, SystemTime::now()).await)?;
-            let keeps = |entry: &Suppression| !(way.transactional && entry.reason == Reason::Unsubscribe);
-            found = Some(entries.into_iter().find(keeps)?);
+            let entry = self.heard(self.store.suppressed(&key, &scopes, SystemTime::now()).await)??;
+            // The weakest of reasons: where it is the one named, there is no other.
+            if way.transactional && entry.reason == Reason::Unsubscribe {
+                return None;
+            }
+            found = Some(entry);
         }
         found
     }

@@ -232,10 +232,10 @@ impl Store {
 
     // --- suppressions ---
 
-    /// The entries that keep mail of one of these scopes from an address (its key) now, the strongest first. An entry for
-    /// everybody counts in every scope.
-    pub async fn suppressed(&self, key: &str, scopes: &[Scope], now: SystemTime) -> Answer<Vec<Suppression>> {
-        Ok(Vec::new())
+    /// The entry that keeps mail of one of these scopes from an address (its key) now, if there is one; the strongest.
+    /// An entry for everybody counts in every scope.
+    pub async fn suppressed(&self, key: &str, scopes: &[Scope], now: SystemTime) -> Answer<Option<Suppression>> {
+        Ok(None)
     }
     /// Puts entries on the list. One that is there keeps the longer `until` and the earlier `since`. Returns how many were new.
     pub async fn suppress(&self, entries: Vec<Suppression>) -> Answer<usize> {
