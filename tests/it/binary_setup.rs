@@ -142,6 +142,7 @@ fn the_walk_of_the_guide() {
     let key = std::fs::read_to_string(&file).unwrap();
     assert!(key.starts_with("sg_live_") && key.ends_with('\n') && !said.contains(key.trim()), "{said}");
     assert!(said.contains(&format!("api_key_file = \"{path}\"")), "{said}");
+    std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
 
     let (url, events) = receiver();
     let registered = operator.json(&["webhooks", "register", "--url", &url]);
@@ -321,6 +322,7 @@ fn nexuspromail_registers_and_says_what_it_does_not_document() {
     let file = ["--token-file", file.to_str().unwrap()];
     let (code, said) = operator.fail(&[&with(&["webhooks", "register", "--url", url])[..], &file[..]].concat());
     assert!(code == 64 && said.contains("leave it out"), "{said}");
+    std::fs::remove_file(file[1]).unwrap();
     // Without --provider the one that has such a call is meant.
     assert!(operator.get(&["domains", "list"]).contains("no domain yet"));
 }
@@ -542,4 +544,5 @@ async fn a_self_hosted_api_is_believed_by_its_ca_file() {
     assert!(strange.status.code() == Some(1) && said.contains("ca_file") && said.contains("certificate"), "{said}");
     let known = list(vec!["--set".to_owned(), format!("provider_defaults.ca_file={}", ca.display())]);
     assert!(known.status.success() && text(&known.stdout).contains("no domain yet"), "{}", text(&known.stderr));
+    std::fs::remove_file(ca).unwrap();
 }
