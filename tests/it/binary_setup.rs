@@ -142,6 +142,7 @@ fn the_walk_of_the_guide() {
     let key = std::fs::read_to_string(&file).unwrap();
     assert!(key.starts_with("sg_live_") && key.ends_with('\n') && !said.contains(key.trim()), "{said}");
     assert!(said.contains(&format!("api_key_file = \"{path}\"")), "{said}");
+    std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
 
     let (url, events) = receiver();
     let registered = operator.json(&["webhooks", "register", "--url", &url]);
@@ -321,6 +322,7 @@ fn nexuspromail_registers_and_says_what_it_does_not_document() {
     let file = ["--token-file", file.to_str().unwrap()];
     let (code, said) = operator.fail(&[&with(&["webhooks", "register", "--url", url])[..], &file[..]].concat());
     assert!(code == 64 && said.contains("leave it out"), "{said}");
+    std::fs::remove_file(file[1]).unwrap();
     // Without --provider the one that has such a call is meant.
     assert!(operator.get(&["domains", "list"]).contains("no domain yet"));
 }
@@ -510,4 +512,37 @@ fn a_long_list_is_read_to_its_end() {
     served.join().unwrap();
     let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(stats["stats"][3999]["metrics"]["requests"], 3999);
+}
+
+/// A self-hosted API with a certificate of its own: `ca_file` is obeyed, and without it no token is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_self_hosted_api_is_believed_by_its_ca_file() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (acceptor, pem) = crate::http_client::self_signed(&[]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                assert!(stream.read_buf(&mut head).await.unwrap() > 0);
+            }
+            let body = "{\"data\":[]}";
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let ca = folder("ca").join("ca.pem");
+    std::fs::write(&ca, pem).unwrap();
+    let list = |more: Vec<String>| {
+        let mut command = sidepost(&["domains", "list"]);
+        command.args(more).env("SCAISEND_JWT", JWT).env("SCAISEND_API_URL", &url).output().unwrap()
+    };
+    let strange = list(Vec::new());
+    let said = text(&strange.stderr);
+    assert!(strange.status.code() == Some(1) && said.contains("ca_file") && said.contains("certificate"), "{said}");
+    let known = list(vec!["--set".to_owned(), format!("provider_defaults.ca_file={}", ca.display())]);
+    assert!(known.status.success() && text(&known.stdout).contains("no domain yet"), "{}", text(&known.stderr));
+    std::fs::remove_file(ca).unwrap();
 }
