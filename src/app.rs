@@ -47,6 +47,9 @@ const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest list that an API gives, in octets.
 const LONGEST_LIST: usize = 8 << 20;
 
+/// How long an API's word is taken that it has a recipient on none of its lists.
+const CLEAR: Duration = Duration::from_mins(5);
+
 /// How long a client's own key that the API refused is not tried again.
 const REFUSED_KEY: Duration = Duration::from_mins(10);
 
@@ -252,7 +255,12 @@ fn build_relay(
         .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(config.log.addresses);
-    let memory = Memory { store, suppression: config.suppression.clone(), refused_keys: Arc::clone(refused_keys) };
+    let memory = Memory {
+        store,
+        suppression: config.suppression.clone(),
+        refused_keys: Arc::clone(refused_keys),
+        clear: Arc::new(Recent::new(CLEAR)?),
+    };
     Ok(Relay::new(
         accounts,
         Routes(config.routes.clone()),
@@ -316,7 +324,7 @@ fn webhook_post() -> Result<sandbox::events::Post, String> {
                 Request { api_key: None, method: Method::POST, url, headers, body: Payload::json(body.to_vec()) };
             match transport.send(&request, Instant::now() + WEBHOOK_TIMEOUT).await {
                 Ok(response) => Ok(response.status),
-                Err(TransportError::NotSent { detail, .. } | TransportError::Lost { detail }) => Err(detail),
+                Err(error) => Err(error.into_detail()),
             }
         })
     }))

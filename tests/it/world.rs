@@ -158,7 +158,12 @@ pub fn relay_with(
         .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(LogAddresses::Full);
-    let memory = Memory { store, suppression: config.suppression.clone(), refused_keys: Arc::clone(refused_keys) };
+    let memory = Memory {
+        store,
+        suppression: config.suppression.clone(),
+        refused_keys: Arc::clone(refused_keys),
+        clear: Arc::new(Recent::new(Duration::from_mins(5)).unwrap()),
+    };
     let routes = Routes(config.routes.clone());
     let relay = Relay::new(accounts, routes, policies, &config.delivery, journal, memory, Arc::clone(metrics));
     Arc::new(relay.named(&config.smtp.hostname))
