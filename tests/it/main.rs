@@ -37,6 +37,7 @@ mod smtp_edge;
 mod smtp_proxy;
 mod smtp_session;
 mod smtp_world;
+mod store;
 mod transcripts;
 mod users;
 mod utf8_addresses;
