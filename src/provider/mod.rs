@@ -4,6 +4,7 @@ pub mod answer;
 pub mod nexuspromail;
 mod payload;
 pub mod sendgrid;
+pub mod status;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -64,9 +65,14 @@ pub fn build(settings: &Settings) -> Box<dyn Provider> {
 /// The address of the send call: base URL and path are two settings, because the vendors' own pages disagree about the
 /// path (NexusProMail), and because others host the service themselves (ScaiSend).
 pub fn send_url(settings: &Settings) -> String {
-    let (base, path) = vendor_address(settings.kind);
-    let pick = |given: &str, vendor: &'static str| if given.is_empty() { vendor.to_owned() } else { given.to_owned() };
-    let (base, path) = (pick(&settings.base_url, base), pick(&settings.send_path, path));
+    let (_, path) = vendor_address(settings.kind);
+    call_url(settings, if settings.send_path.is_empty() { path } else { &settings.send_path })
+}
+
+/// The address of the call at `path` below the account's base URL.
+pub fn call_url(settings: &Settings, path: &str) -> String {
+    let (base, _) = vendor_address(settings.kind);
+    let base = if settings.base_url.is_empty() { base } else { &settings.base_url };
     format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
 }
 

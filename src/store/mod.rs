@@ -275,6 +275,10 @@ impl Store {
     pub async fn events(&self, query: EventQuery) -> Answer<Page<EventRecord>> {
         Ok(Page { items: Vec::new(), next: None })
     }
+    /// The event of this number.
+    pub async fn event(&self, number: u64) -> Answer<Option<EventRecord>> {
+        Ok(None)
+    }
     /// The events that are due to be forwarded now, the oldest first; and when the next one is due if none is.
     pub async fn forwards(&self, now: SystemTime, most: usize) -> Answer<Vec<Forward>> {
         Ok(Vec::new())
