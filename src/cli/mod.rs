@@ -10,6 +10,7 @@ macro_rules! sayln {
 }
 
 mod account;
+mod admin;
 mod check;
 mod controls;
 mod hash_password;
@@ -67,6 +68,12 @@ enum Command {
     Controls(controls::Controls),
     /// Ask the running relay whether it is alive (for HEALTHCHECK in an image without a shell)
     Health(health::Health),
+    /// List, add, remove, import and export the addresses that are not sent to
+    Suppressions(admin::suppressions::Suppressions),
+    /// Tell what became of a mail
+    Messages(admin::messages::Messages),
+    /// List what the providers reported, and work through it again
+    Events(admin::events::Events),
     /// Hash a password (from standard input) for smtp.auth.users or the users file
     HashPassword(hash_password::HashPassword),
 }
@@ -146,6 +153,9 @@ pub fn run() -> ExitCode {
         Command::Replies(command) => command.run(),
         Command::Controls(command) => command.run(),
         Command::Health(command) => command.run(),
+        Command::Suppressions(command) => command.run(),
+        Command::Messages(command) => command.run(),
+        Command::Events(command) => command.run(),
         Command::HashPassword(command) => command.run(),
     };
     match result {
