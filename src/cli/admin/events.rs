@@ -4,14 +4,13 @@ use clap::{Args, Subcommand};
 use http::Method;
 
 use super::table::{Column, moment, or_dash};
-use super::{AdminArgs, Failure, ListArgs, Target, note, print_json};
+use super::{AdminArgs, Failure, ListArgs, Target, WHERE, note, print_json};
 use crate::feedback::EventKind;
 use crate::web::admin::wire::{EventEntry, EventWhole, Replay, Replayed};
 
 /// What the providers' webhooks reported, as it is kept for state.keep_events.
-///
-/// On a running relay through its admin API, on a stopped one in its file.
 #[derive(Debug, Args)]
+#[command(after_help = WHERE)]
 pub struct Events {
     #[command(subcommand)]
     action: Action,
@@ -44,10 +43,10 @@ struct Which {
     recipient: Option<String>,
 }
 
-/// Examples: sidepost events list --kind bounced.hard --since 2d
-///           sidepost events list --recipient ann@example.com --json
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    after_help = "Examples:\n  sidepost events list --kind bounced.hard --since 2d\n  sidepost events list --recipient ann@example.com --json"
+)]
 struct List {
     /// Received not before: a time, a date, or so long ago: 2026-11-22T09:00:00Z, 2026-11-22, 2d, 12h
     #[arg(long, value_name = "WHEN")]
@@ -72,10 +71,10 @@ struct Show {
     of: AdminArgs,
 }
 
-/// Examples: sidepost events replay --since 2d
-///           sidepost events replay --since 2026-11-20 --kind complained --dry-run
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    after_help = "Examples:\n  sidepost events replay --since 2d\n  sidepost events replay --since 2026-11-20 --kind complained --dry-run"
+)]
 struct ReplayArgs {
     /// Received not before: a time, a date, or so long ago: 2026-11-22T09:00:00Z, 2026-11-22, 2d, 12h
     #[arg(long, value_name = "WHEN")]

@@ -3,15 +3,14 @@
 use clap::{Args, Subcommand};
 
 use super::table::{Column, moment, or_dash};
-use super::{AdminArgs, Failure, ListArgs, Target, print_json, story};
+use super::{AdminArgs, Failure, ListArgs, Target, WHERE, print_json, story};
 use crate::address::Address;
 use crate::web::admin::wire::{MessageEntry, MessageWhole, ProviderMessages};
 
 /// Did my mail arrive? The log of messages (one line for each recipient, kept for state.keep_messages), what the provider
 /// reported, and what it says when it is asked.
-///
-/// On a running relay through its admin API, on a stopped one in its file (state.url).
 #[derive(Debug, Args)]
+#[command(after_help = WHERE)]
 pub struct Messages {
     #[command(subcommand)]
     action: Action,
@@ -25,11 +24,10 @@ enum Action {
     Show(Show),
 }
 
-/// Examples: sidepost messages list --recipient ann@example.com
-///           sidepost messages list --since 2h --outcome suppressed
-///           sidepost messages list --recipient ann@example.com --at-provider
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    after_help = "Examples:\n  sidepost messages list --recipient ann@example.com\n  sidepost messages list --since 2h --outcome suppressed\n  sidepost messages list --recipient ann@example.com --at-provider"
+)]
 struct List {
     /// To this address
     #[arg(long, value_name = "ADDRESS", value_parser = crate::cli::address)]
@@ -59,8 +57,10 @@ struct List {
     list: ListArgs,
 }
 
-/// Example: sidepost messages show 0193a1f0c0de7000a000000000000001
 #[derive(Debug, Args)]
+#[command(
+    after_help = "The first lines say what became of it; below is how it came to that, and what the provider says now.\n\nExample:\n  sidepost messages show 0193a1f0c0de7000a000000000000001"
+)]
 struct Show {
     /// The relay's id, as in the reply and in the log, or the provider's
     id: String,

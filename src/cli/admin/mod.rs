@@ -35,6 +35,8 @@ use crate::suppression::Policy;
 use crate::web::admin::Admin;
 use crate::web::admin::wire::ErrorBody;
 
+/// The end of the help of all of them.
+const WHERE: &str = "On a running relay it works through the admin API (web.listen, web.token), on a stopped one in its file (state.url).";
 /// Longest wait for somebody who listens.
 const KNOCK: Duration = Duration::from_secs(3);
 /// Longest wait for an answer: the relay may have to ask the provider, and to write long lists.
@@ -261,6 +263,16 @@ impl Client {
             if after.is_none() || left == 0 || is_empty {
                 return Ok(after.is_some());
             }
+        }
+    }
+}
+
+impl Drop for Client {
+    /// Leaves the file as a relay leaves it that was stopped.
+    fn drop(&mut self) {
+        if let Way::File(admin) = &self.way {
+            // Every write was waited for already.
+            let _ = self.runtime.block_on(admin.store.close());
         }
     }
 }

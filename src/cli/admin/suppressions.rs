@@ -10,7 +10,7 @@ use http::Method;
 
 use super::exchange::{self, CsvOut, Defaults};
 use super::table::{Column, moment, or_dash};
-use super::{AdminArgs, Client, Failure, ListArgs, Target, note, print_json};
+use super::{AdminArgs, Client, Failure, ListArgs, Target, WHERE, note, print_json};
 use crate::address::Address;
 use crate::suppression::{Reason, Scope};
 use crate::web::admin::wire::{Added, NewSuppression, Removed, SuppressionEntry};
@@ -22,9 +22,8 @@ const EACH: usize = 10_000;
 
 /// Addresses that are refused at RCPT with 550 5.7.1. They come from the providers' events, from the providers' answers,
 /// and from you.
-///
-/// On a running relay through its admin API, on a stopped one in its file (state.url).
 #[derive(Debug, Args)]
+#[command(after_help = WHERE)]
 pub struct Suppressions {
     #[command(subcommand)]
     action: Action,
@@ -32,7 +31,7 @@ pub struct Suppressions {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List suppressed addresses, the newest entries first
+    /// List suppressed addresses, by address
     List(List),
     /// Put an address on the list
     Add(Add),
@@ -44,10 +43,10 @@ enum Action {
     Export(Export),
 }
 
-/// Examples: sidepost suppressions list --reason complaint
-///           sidepost suppressions list --address ann@example.com --json
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    after_help = "Examples:\n  sidepost suppressions list --reason complaint\n  sidepost suppressions list --address ann@example.com --json"
+)]
 struct List {
     /// Of this address
     #[arg(long, value_name = "ADDRESS", value_parser = crate::cli::address)]
@@ -62,10 +61,10 @@ struct List {
     list: ListArgs,
 }
 
-/// Examples: sidepost suppressions add ann@example.com --note "asked us by phone"
-///           sidepost suppressions add ann@example.com --scope account:main --until 30d
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    after_help = "Examples:\n  sidepost suppressions add ann@example.com --note \"asked us by phone\"\n  sidepost suppressions add ann@example.com --scope account:main --until 30d"
+)]
 struct Add {
     /// The address
     #[arg(value_parser = crate::cli::address)]
@@ -89,8 +88,10 @@ struct Add {
     of: AdminArgs,
 }
 
-/// Exit code 1: it was not on the list. Example: sidepost suppressions remove ann@example.com
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Events from before do not bring it back. Exit code 1: it was not on the list.\n\nExample:\n  sidepost suppressions remove ann@example.com"
+)]
 struct Remove {
     /// The address
     #[arg(value_parser = crate::cli::address)]
@@ -105,15 +106,10 @@ struct Remove {
     of: AdminArgs,
 }
 
-/// Reads CSV with a column "email" or "address" (and reason, created, status, scope, until, in any order), or JSON: the
-/// answers of GET /v3/suppression/bounces and its like, or our own export. What is on the list already stays.
-///
-/// Exit code 1: some lines could not be read; they are named, and all others are on the list.
-///
-/// Examples: sidepost suppressions import bounces.csv --reason bounce --scope account:main
-///           curl -H "Authorization: Bearer $KEY" https://…/v3/suppression/bounces | sidepost suppressions import -
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    after_help = "It reads CSV with a column \"email\" or \"address\" (and reason, created, status, scope, until, in any order), and\nJSON: the answers of GET /v3/suppression/bounces and its like, or our own export. What is on the list already\nstays. Exit code 1: some lines could not be read; they are named, and all others are on the list.\n\nExamples:\n  sidepost suppressions import bounces.csv --reason bounce --scope account:main\n  curl -H \"Authorization: Bearer $KEY\" https://…/v3/suppression/bounces | sidepost suppressions import -"
+)]
 struct Import {
     /// The file; - is standard input
     file: PathBuf,
@@ -133,8 +129,8 @@ struct Import {
     of: AdminArgs,
 }
 
-/// Example: sidepost suppressions export --format json backup.jsonl
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sidepost suppressions export --format json backup.jsonl")]
 struct Export {
     /// The file [default: standard output]
     file: Option<PathBuf>,

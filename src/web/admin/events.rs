@@ -14,6 +14,9 @@ use super::wire::{EventPage, EventWhole, Replay, Replayed};
 use super::{Admin, Refusal, body};
 use crate::store::EventQuery;
 
+/// The list that its cursors are of.
+const LIST: &str = "events";
+
 /// `GET /api/events`.
 pub(super) async fn list(State(admin): State<Arc<Admin>>, uri: Uri) -> Result<Json<EventPage>, Refusal> {
     let known = ["account", "kind", "recipient", "message_id", "since", "until", "after", "limit"];
@@ -25,11 +28,11 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, uri: Uri) -> Result<Js
         message_id: asked.text("message_id"),
         since: asked.past("since")?,
         until: asked.past("until")?,
-        after: asked.text("after"),
+        after: asked.after(LIST)?,
         limit: asked.limit()?,
     });
     let page = page.await?;
-    Ok(Json(EventPage { events: page.items.iter().map(Into::into).collect(), next: page.next }))
+    Ok(Json(EventPage { events: page.items.iter().map(Into::into).collect(), next: query::next(LIST, page.next) }))
 }
 
 /// `GET /api/events/{number}`: with the event as it came.
@@ -45,7 +48,7 @@ pub(super) async fn show(
     let found = admin.store.event(number).await?;
     let found = found.ok_or_else(|| {
         let message =
-            format!("there is no event {number}, or not any more (state.keep_events); GET /api/events lists them");
+            format!("there is no event {number}, or not any more (state.keep_events); `sidepost events list` shows those that there are");
         Refusal::new(StatusCode::NOT_FOUND, message)
     })?;
     let raw = String::from_utf8_lossy(&found.feedback.raw).into_owned();

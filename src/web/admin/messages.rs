@@ -9,13 +9,15 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use futures_util::future::join_all;
 
-use super::query::Parameters;
+use super::query::{self, Parameters};
 use super::wire::{EventEntry, MessagePage, MessageWhole, ProviderMessages, ProviderStatus, Recipient};
 use super::{Account, Admin, Refusal};
 use crate::address::{Address, Alphabet};
 use crate::provider::status;
 use crate::store::{EventQuery, MessageQuery, MessageRecord, SuppressionQuery};
 
+/// The list that its cursors are of.
+const LIST: &str = "messages";
 /// Rows that are read at a time, and in all: of one mail, or of one message of the provider's.
 const PART: usize = 500;
 const MOST: usize = 2000;
@@ -34,11 +36,11 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, uri: Uri) -> Result<Js
         outcome: asked.text("outcome"),
         since: asked.past("since")?,
         until: asked.past("until")?,
-        after: asked.text("after"),
+        after: asked.after(LIST)?,
         limit: asked.limit()?,
     });
     let page = page.await?;
-    Ok(Json(MessagePage { messages: page.items.iter().map(Into::into).collect(), next: page.next }))
+    Ok(Json(MessagePage { messages: page.items.iter().map(Into::into).collect(), next: query::next(LIST, page.next) }))
 }
 
 /// `GET /api/messages/{id}`: the transaction's id, or the provider's.
@@ -62,7 +64,7 @@ pub(super) async fn show(
     }
     if records.is_empty() && events.is_empty() {
         let message = format!(
-            "{id:?} is in no line of the log (state.keep_messages) and in no event; GET /api/messages?recipient=… finds mails by their recipient"
+            "{id:?} is in no line of the log (state.keep_messages) and in no event; `sidepost messages list --recipient …` finds mails by their recipient"
         );
         return Err(Refusal::new(StatusCode::NOT_FOUND, message));
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::Query;
 use axum::http::Uri;
+use sha2::{Digest, Sha256};
 
 use super::Refusal;
 use crate::address::{Address, Alphabet};
@@ -54,12 +55,41 @@ impl Parameters {
         self.text(name).map(read).transpose()
     }
 
+    /// Where a page of this list begins.
+    pub(super) fn after(&self, list: &str) -> Result<Option<String>, Refusal> {
+        let wrong = || Refusal::wrong("after must be the `next` of the page before, as it came");
+        self.text("after").map(|cursor| read_cursor(list, &cursor).ok_or_else(wrong)).transpose()
+    }
+
     /// How many entries.
     pub(super) fn limit(&self) -> Result<usize, Refusal> {
         let Some(text) = self.text("limit") else { return Ok(LIMIT.0) };
         let number = text.parse().ok().filter(|number| (1..=LIMIT.1).contains(number));
         number.ok_or_else(|| Refusal::wrong(format!("limit must be a whole number from 1 to {}", LIMIT.1)))
     }
+}
+
+/// A cursor of the store's as callers get it: in hexadecimal, and with a sum, so that a broken one, or one of another list,
+/// is told from one that leads to nothing.
+pub(super) fn next(list: &str, cursor: Option<String>) -> Option<String> {
+    cursor.map(|cursor| format!("{:08x}{}", sum(list, &cursor), hex(cursor.as_bytes())))
+}
+
+fn read_cursor(list: &str, text: &str) -> Option<String> {
+    let (sum_of, octets) = text.split_at_checked(8)?;
+    let digits: Option<Vec<u8>> =
+        octets.chars().map(|digit| digit.to_digit(16).and_then(|n| u8::try_from(n).ok())).collect();
+    let octets = digits?.chunks(2).map(|pair| pair.iter().fold(0, |octet, digit| octet << 4 | digit)).collect();
+    let cursor = String::from_utf8(octets).ok()?;
+    (u32::from_str_radix(sum_of, 16).ok()? == sum(list, &cursor)).then_some(cursor)
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().fold(String::new(), |text, octet| text + &format!("{octet:02x}"))
+}
+
+fn sum(list: &str, cursor: &str) -> u32 {
+    Sha256::digest(format!("{list} {cursor}")).iter().take(4).fold(0, |sum, octet| sum << 8 | u32::from(*octet))
 }
 
 /// A mail address as a caller writes it.

@@ -17,6 +17,8 @@ use crate::address::Address;
 use crate::store::SuppressionQuery;
 use crate::suppression::{Reason, Scope, Suppression};
 
+/// The list that its cursors are of.
+const LIST: &str = "suppressions";
 /// Most entries of one call.
 const MOST: usize = 10_000;
 /// Longest evidence, in characters.
@@ -31,11 +33,12 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, uri: Uri) -> Result<Js
         address: asked.address("address")?.map(|address| admin.policy.key(&address)),
         scope: asked.value("scope")?,
         reason: asked.value("reason")?,
-        after: asked.text("after"),
+        after: asked.after(LIST)?,
         limit: asked.limit()?,
     });
     let page = page.await?;
-    Ok(Json(SuppressionPage { suppressions: page.items.iter().map(Into::into).collect(), next: page.next }))
+    let next = query::next(LIST, page.next);
+    Ok(Json(SuppressionPage { suppressions: page.items.iter().map(Into::into).collect(), next }))
 }
 
 /// `POST /api/suppressions`: one entry or a list; all of it or nothing.
@@ -55,10 +58,9 @@ pub(super) async fn add(State(admin): State<Arc<Admin>>, request: Request) -> Re
     });
     let entries = entries.collect::<Result<Vec<(Address, Suppression)>, Refusal>>()?;
     let shown: Vec<String> = entries.iter().take(NAMED).map(|(address, _)| admin.journal.show(address)).collect();
-    let mut entries: Vec<Suppression> = entries.into_iter().map(|(_, entry)| entry).collect();
+    let entries: Vec<Suppression> = entries.into_iter().map(|(_, entry)| entry).collect();
     let unknown_accounts = admin.unknown(&entries);
     let count = entries.len();
-    entries.dedup_by(|one, other| one == other);
     let added = admin.store.suppress(entries).await?;
     info!(
         entries = count,
@@ -81,7 +83,7 @@ pub(super) async fn remove(
     let removed = admin.store.lift(&admin.policy.key(&address), scope.clone(), SystemTime::now()).await?;
     if removed.is_empty() {
         let of = scope.map(|scope| format!(" for {scope}")).unwrap_or_default();
-        let message = format!("{address} is not on the list{of}; GET /api/suppressions shows what is");
+        let message = format!("{address} is not on the list{of}; `sidepost suppressions list` shows what is");
         return Err(Refusal::new(StatusCode::NOT_FOUND, message));
     }
     let scopes: Vec<String> = removed.iter().map(|entry| entry.scope.to_string()).collect();

@@ -95,7 +95,7 @@ pub struct Removed {
 /// A page of the list of suppressed addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuppressionPage {
-    /// The entries, the newest first.
+    /// The entries, by address.
     pub suppressions: Vec<SuppressionEntry>,
     /// To be given as `after` for the next page; none: this was the last.
     pub next: Option<String>,
