@@ -22,9 +22,9 @@ use crate::address::Alphabet;
 use crate::config::listen::{Listen, Place};
 use crate::config::{Config, Log, LogAddresses, LogFormat, LogLevel, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
-use crate::outcome::Cause;
+use crate::outcome::{Cause, Kind};
 use crate::plan::Policies;
-use crate::provider::{self, Payload, Request};
+use crate::provider::{self, Payload, Request, Response};
 use crate::recent::Recent;
 use crate::relay::account::Account;
 use crate::relay::http::{HttpTransport, Transport, TransportError};
@@ -49,6 +49,9 @@ const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest list that an API gives, in octets.
 const LONGEST_LIST: usize = 8 << 20;
+
+/// How long an API's word is taken that it has a recipient on none of its lists.
+const CLEAR: Duration = Duration::from_mins(5);
 
 /// How long a client's own key that the API refused is not tried again.
 const REFUSED_KEY: Duration = Duration::from_mins(10);
@@ -101,6 +104,18 @@ pub fn admin_of_stopped(
 ) -> Result<Admin, String> {
     let store = Store::open(state).map_err(|error| error.to_string())?;
     build_admin(accounts, store, suppression, LogAddresses::Full)
+}
+
+/// Makes one call of an account's API, outside of any relay.
+///
+/// # Errors
+/// When there is no answer within `patience`, and whether the call may have been done all the same.
+pub fn ask(settings: &Settings, request: &Request, patience: Duration) -> Result<Response, TransportError> {
+    let cannot = |detail| TransportError::NotSent { kind: Kind::Misconfigured, detail };
+    let transport = build_transport(settings).map_err(cannot)?.with_max_answer(LONGEST_LIST);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| cannot(format!("the runtime cannot start: {e}")))?;
+    runtime.block_on(async { transport.send(request, Instant::now() + patience).await })
 }
 
 fn run(program: impl Future<Output = Result<(), String>>) -> Result<(), String> {
@@ -258,7 +273,12 @@ fn build_relay(
         .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(config.log.addresses);
-    let memory = Memory { store, suppression: config.suppression.clone(), refused_keys: Arc::clone(refused_keys) };
+    let memory = Memory {
+        store,
+        suppression: config.suppression.clone(),
+        refused_keys: Arc::clone(refused_keys),
+        clear: Arc::new(Recent::new(CLEAR)?),
+    };
     Ok(Relay::new(
         accounts,
         Routes(config.routes.clone()),
@@ -337,7 +357,7 @@ fn webhook_post() -> Result<sandbox::events::Post, String> {
                 Request { api_key: None, method: Method::POST, url, headers, body: Payload::json(body.to_vec()) };
             match transport.send(&request, Instant::now() + WEBHOOK_TIMEOUT).await {
                 Ok(response) => Ok(response.status),
-                Err(TransportError::NotSent { detail, .. } | TransportError::Lost { detail }) => Err(detail),
+                Err(error) => Err(error.into_detail()),
             }
         })
     }))

@@ -65,6 +65,7 @@ pub struct Metrics {
     pub accounts_ready: Family<AccountLabel, Gauge>,
     pub in_flight_bytes: Gauge,
     pub suppressed: Counter,
+    pub lists_unasked: Counter,
     pub losses: Counter,
     pub controls_ignored: Counter,
     pub limiter_wait_seconds: Counter<f64, AtomicU64>,
@@ -89,6 +90,7 @@ impl Default for Metrics {
             accounts_ready: Family::default(),
             in_flight_bytes: Gauge::default(),
             suppressed: Counter::default(),
+            lists_unasked: Counter::default(),
             losses: Counter::default(),
             controls_ignored: Counter::default(),
             limiter_wait_seconds: Counter::default(),
@@ -122,6 +124,11 @@ impl Metrics {
             "suppressed",
             "Recipients refused because they are on the list of suppressed addresses",
             self.suppressed.clone(),
+        );
+        r.register(
+            "lists_unasked",
+            "Recipients whose API could not be asked for its lists of suppressed addresses (ask_suppressions)",
+            self.lists_unasked.clone(),
         );
         r.register("losses", "Parts of mails left out under unsupported = degrade", self.losses.clone());
         r.register("controls_ignored", "Control headers that were not obeyed", self.controls_ignored.clone());

@@ -20,6 +20,7 @@ mod replies;
 mod sandbox;
 mod send;
 mod serve;
+mod setup;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -74,6 +75,14 @@ enum Command {
     Messages(admin::messages::Messages),
     /// List what the providers reported, and work through it again
     Events(admin::events::Events),
+    /// Register, list and renew the provider's webhooks, whose events tell what became of mails
+    Webhooks(setup::webhooks::Webhooks),
+    /// Add the domains that you send from, with their DNS records, and have them verified (ScaiSend)
+    Domains(setup::domains::Domains),
+    /// Make an API key that can send and no more (ScaiSend)
+    Keys(setup::keys::Keys),
+    /// Print the provider's daily numbers: delivered, bounced, called spam (ScaiSend)
+    Stats(setup::stats::Stats),
     /// Hash a password (from standard input) for smtp.auth.users or the users file
     HashPassword(hash_password::HashPassword),
 }
@@ -113,8 +122,12 @@ impl Failure {
 }
 
 impl ConfigArgs {
+    fn layers(&self) -> Layers {
+        Layers::of_process(self.config.clone(), self.set.clone())
+    }
+
     fn load(&self) -> Result<Loaded, Failure> {
-        Layers::of_process(self.config.clone(), self.set.clone()).load().map_err(|problems| Failure::config(&problems))
+        self.layers().load().map_err(|problems| Failure::config(&problems))
     }
 }
 
@@ -156,6 +169,10 @@ pub fn run() -> ExitCode {
         Command::Suppressions(command) => command.run(),
         Command::Messages(command) => command.run(),
         Command::Events(command) => command.run(),
+        Command::Webhooks(command) => command.run(),
+        Command::Domains(command) => command.run(),
+        Command::Keys(command) => command.run(),
+        Command::Stats(command) => command.run(),
         Command::HashPassword(command) => command.run(),
     };
     match result {

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod nexuspromail;
 mod payload;
 pub mod sendgrid;
+pub mod setup;
 pub mod status;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use crate::controls::{Capacity, Controls};
 use crate::message::{Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 use crate::secret::Secret;
+use crate::suppression::Reason;
 
 pub use payload::{Payload, Pieces};
 
@@ -50,6 +52,29 @@ pub trait Provider: Send + Sync {
 
     /// What the answer means for each recipient of the batch, in the order of [`Batch::recipients`].
     fn classify(&self, batch: &Batch, response: &Response) -> Vec<Outcome>;
+
+    /// The questions whether the API itself has an address on one of its lists of suppressed ones; none: it cannot be
+    /// asked.
+    fn lists(&self, _recipient: &Address) -> Vec<(Reason, Request)> {
+        Vec::new()
+    }
+
+    /// What the answer to one of [`Provider::lists`] says.
+    ///
+    /// # Errors
+    /// It says nothing: its status and words.
+    fn listed(&self, _recipient: &Address, _response: &Response) -> Result<Option<Listed>, String> {
+        Ok(None)
+    }
+}
+
+/// An address on one of the API's own lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Since when, if the API says so.
+    pub since: Option<SystemTime>,
+    /// What it says about it.
+    pub words: String,
 }
 
 /// The provider that an account's settings name.
@@ -57,7 +82,10 @@ pub fn build(settings: &Settings) -> Box<dyn Provider> {
     let url = send_url(settings);
     match settings.kind {
         ProviderKind::NexusProMail => Box::new(nexuspromail::NexusProMail::new(url)),
-        ProviderKind::ScaiSend => Box::new(sendgrid::SendGrid::new(url, sendgrid::Dialect::ScaiSend)),
+        ProviderKind::ScaiSend => {
+            let lists = settings.ask_suppressions.then(|| call_url(settings, ""));
+            Box::new(sendgrid::SendGrid::new(url, sendgrid::Dialect::ScaiSend).with_lists(lists))
+        }
         ProviderKind::SendGrid => Box::new(sendgrid::SendGrid::new(url, sendgrid::Dialect::SendGrid)),
     }
 }

@@ -1,6 +1,7 @@
 //! The SendGrid v3 shape, `POST /v3/mail/send`: personalizations; dialects ScaiSend and SendGrid.
 
 mod controls;
+mod lists;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -12,11 +13,14 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
-use super::{Batch, JsonMailbox, Limits, Pieces, Provider, Request, Response, body_of, from_of, subject_of, to_json};
+use super::{
+    Batch, JsonMailbox, Limits, Listed, Pieces, Provider, Request, Response, body_of, from_of, subject_of, to_json,
+};
 use crate::address::Address;
 use crate::controls::{Control, Controls};
 use crate::message::{Attachment, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
+use crate::suppression::Reason;
 
 /// Where the two services differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +41,20 @@ const MAX_EXTENSION: usize = 16;
 pub struct SendGrid {
     url: String,
     dialect: Dialect,
+    /// The base of the calls for lists, if they are to be made.
+    lists: Option<String>,
 }
 
 impl SendGrid {
     /// The API at the address of its send call.
     pub fn new(url: String, dialect: Dialect) -> Self {
-        Self { url, dialect }
+        Self { url, dialect, lists: None }
+    }
+
+    /// The same that is asked for its lists, below this address.
+    #[must_use]
+    pub fn with_lists(self, base: Option<String>) -> Self {
+        Self { lists: base, ..self }
     }
 }
 
@@ -147,6 +159,14 @@ impl Provider for SendGrid {
             401 | 403 => for_all(batch, &Outcome::from_cause(cause(split_credentials(response), response))),
             status => for_all(batch, &Outcome::from_cause(cause(kind_of_status(status), response))),
         }
+    }
+
+    fn lists(&self, recipient: &Address) -> Vec<(Reason, Request)> {
+        self.lists.as_ref().map(|base| lists::questions(base, recipient)).unwrap_or_default()
+    }
+
+    fn listed(&self, recipient: &Address, response: &Response) -> Result<Option<Listed>, String> {
+        lists::read(recipient, response)
     }
 }
 

@@ -51,6 +51,15 @@ pub enum TransportError {
     },
 }
 
+impl TransportError {
+    /// What went wrong, where nothing depends on whether it was taken.
+    pub fn into_detail(self) -> String {
+        match self {
+            Self::NotSent { detail, .. } | Self::Lost { detail } => detail,
+        }
+    }
+}
+
 /// Sends a request and waits for its answer until `deadline`.
 pub trait Transport: Send + Sync {
     /// One attempt.

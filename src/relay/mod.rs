@@ -61,6 +61,8 @@ pub struct Memory {
     pub suppression: Policy,
     /// Clients' own keys that the API refused.
     pub refused_keys: Arc<Recent>,
+    /// Recipients that the API had on none of its lists when it was asked.
+    pub clear: Arc<Recent>,
 }
 
 /// What to tell the client.
@@ -85,8 +87,8 @@ impl Relay {
         memory: Memory,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let Memory { store, suppression, refused_keys } = memory;
-        let suppressions = Suppressions::new(store.clone(), suppression);
+        let Memory { store, suppression, refused_keys, clear } = memory;
+        let suppressions = Suppressions::new(store.clone(), suppression, clear);
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
         let accounts = accounts.into_iter().map(|account| (account.name().to_owned(), account)).collect();
         let (ledger, reports) = (Arc::default(), Reports::of("localhost"));
@@ -159,9 +161,14 @@ impl Relay {
         if !all.is_empty() {
             ways.push(Way { accounts: &all, transactional: false });
         }
-        let Some(entry) = self.suppressions.find(envelope.reverse_path.as_ref(), &ways, recipient).await else {
-            return Ok(());
-        };
+        let sender = envelope.reverse_path.as_ref();
+        let mut entry = self.suppressions.find(sender, &ways, recipient).await;
+        let named = || ways.iter().flat_map(|way| way.accounts).filter_map(|name| self.accounts.get(name));
+        if entry.is_none() && named().any(|account| account.asks_lists()) {
+            self.suppressions.ask(named().filter(|account| account.asks_lists()), recipient).await;
+            entry = self.suppressions.find(sender, &ways, recipient).await;
+        }
+        let Some(entry) = entry else { return Ok(()) };
         let refusal = suppressed::refusal(recipient, &entry);
         self.metrics.suppressed.inc();
         self.store.log(vec![record::of_refused(origin, envelope, recipient, &refusal)]);

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::Sandbox;
-use super::answer::Refusal;
+use super::answer::{Refusal, time};
 use super::api::authorize;
 use super::events;
 use super::mailbox::Mail;
@@ -46,12 +46,12 @@ fn answer(shown: Result<Value, Refusal>) -> Response {
 
 fn page(sandbox: &Sandbox, query: &HashMap<String, String>) -> Result<Value, Refusal> {
     if let Some(unknown) = query.keys().find(|name| !FILTERS.contains(&name.as_str())) {
-        return Err(unusable(format!("the sandbox does not know the filter {unknown}")));
+        return Err(Refusal::unusable(format!("the sandbox does not know the filter {unknown}")));
     }
     let page = number(query, "page", 1)?;
     let page_size = number(query, "page_size", PAGE_SIZE.0)?;
     if page_size > PAGE_SIZE.1 {
-        return Err(unusable(format!("page_size must be at most {}", PAGE_SIZE.1)));
+        return Err(Refusal::unusable(format!("page_size must be at most {}", PAGE_SIZE.1)));
     }
     let mailbox = sandbox.mailbox();
     let found: Vec<&Mail> = mailbox.iter().filter(|mail| is_message(mail) && matches(mail, query)).collect();
@@ -62,14 +62,10 @@ fn page(sandbox: &Sandbox, query: &HashMap<String, String>) -> Result<Value, Ref
     }))
 }
 
-fn number(query: &HashMap<String, String>, name: &str, default: usize) -> Result<usize, Refusal> {
+pub(super) fn number(query: &HashMap<String, String>, name: &str, default: usize) -> Result<usize, Refusal> {
     let Some(text) = query.get(name) else { return Ok(default) };
     let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| unusable(format!("{name} must be a whole number from 1")))
-}
-
-fn unusable(message: String) -> Refusal {
-    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "validation", message)
+    number.ok_or_else(|| Refusal::unusable(format!("{name} must be a whole number from 1")))
 }
 
 /// NexusProMail has no such call, and what was not taken is not there.
@@ -92,12 +88,12 @@ fn brief(mail: &Mail) -> Value {
     json!({
         "id": mail.id, "status": mail.status(), "from_email": mail.summary.from.email, "to_emails": to,
         "subject": mail.summary.subject, "categories": mail.summary.categories,
-        "created_at": humantime::format_rfc3339_seconds(mail.time).to_string(),
+        "created_at": time(mail.time),
     })
 }
 
 fn whole(mail: &Mail) -> Value {
-    let timestamp = humantime::format_rfc3339_seconds(mail.time).to_string();
+    let timestamp = time(mail.time);
     let names = if mail.test { &[] } else { events::names(ProviderKind::ScaiSend, mail.fate()) };
     let events = names.iter().map(|name| json!({ "timestamp": timestamp, "event_type": name }));
     let mut json = brief(mail);
