@@ -1,5 +1,6 @@
 //! Builds everything from the configuration, runs it, drains it: the only room that knows all others.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::address::Alphabet;
 use crate::config::listen::{Listen, Place};
-use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings, Smtp};
+use crate::config::{Config, Log, LogAddresses, LogFormat, LogLevel, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
 use crate::outcome::{Cause, Kind};
 use crate::plan::Policies;
@@ -37,8 +38,10 @@ use crate::smtp::listener::Door;
 use crate::smtp::sasl::Authenticate;
 use crate::smtp::tls::Tls;
 use crate::smtp::{self, Server};
-use crate::store::Store;
+use crate::store::{self, Store};
+use crate::suppression::Policy;
 use crate::users::{Passthrough, Users};
+use crate::web::admin::{self, Admin, Gate};
 use crate::web::{self, AccountState, Web};
 
 /// Longest wait for a webhook receiver of somebody who tries the sandbox out.
@@ -90,6 +93,19 @@ pub fn sandbox(mut config: Config) -> Result<(), String> {
     })
 }
 
+/// The admin API's calls on the store of a relay that does not run.
+///
+/// # Errors
+/// A sentence, when the store cannot be opened: a relay may have it.
+pub fn admin_of_stopped(
+    state: &store::Settings,
+    suppression: Policy,
+    accounts: &BTreeMap<String, Settings>,
+) -> Result<Admin, String> {
+    let store = Store::open(state).map_err(|error| error.to_string())?;
+    build_admin(accounts, store, suppression, LogAddresses::Full)
+}
+
 /// Makes one call of an account's API, outside of any relay.
 ///
 /// # Errors
@@ -134,6 +150,7 @@ impl Running {
         let metrics = Arc::new(Metrics::default());
         let refused_keys = Arc::new(Recent::new(REFUSED_KEY)?);
         let store = Store::open(&config.state).map_err(|error| error.to_string())?;
+        let admin = build_admin(&config.providers, store.clone(), config.suppression.clone(), config.log.addresses)?;
         let relay = Arc::new(build_relay(&config, store, &refused_keys, &metrics)?);
         let tls = Tls::open(&config.smtp.tls)?;
         let users = Users::open(&config.smtp.auth)?;
@@ -160,13 +177,14 @@ impl Running {
             tokio::spawn(users.follow(file));
         }
         let alphabet = if relay.utf8_addresses() { Alphabet::Utf8 } else { Alphabet::Ascii };
-        let mut router = web::router(Web { metrics, accounts: states(relay) });
+        let web_address = local_address(&web)?;
+        let admin = admin.router(Gate::new(&config.web.token, web_address));
+        let mut router = web::router(Web { metrics, accounts: states(relay) }).merge(admin);
         if sandbox.is_some() {
             let settings = sandbox::Settings { post: webhook_post()?, smtp: first_address(&smtp), alphabet };
             router = router.merge(Sandbox::new(settings).router());
         }
         let web_shutdown = CancellationToken::new();
-        let web_address = local_address(&web)?;
         tokio::spawn(web::serve(web, router, web_shutdown.clone()));
         let accounts = config.providers.iter().map(|(name, account)| (name.clone(), provider::send_url(account)));
         let accounts = accounts.collect();
@@ -271,6 +289,21 @@ fn build_relay(
         Arc::clone(metrics),
     )
     .named(&config.smtp.hostname))
+}
+
+/// The accounts are asked over connections of their own: mail is not to wait for an operator's questions.
+fn build_admin(
+    accounts: &BTreeMap<String, Settings>,
+    store: Store,
+    policy: Policy,
+    addresses: LogAddresses,
+) -> Result<Admin, String> {
+    let account = |(name, settings): (&String, &Settings)| {
+        let transport = Arc::new(build_transport(settings)?.with_max_answer(LONGEST_LIST));
+        Ok((name.clone(), admin::Account { settings: settings.clone(), transport }))
+    };
+    let accounts = accounts.iter().map(account).collect::<Result<_, String>>()?;
+    Ok(Admin { store, policy, accounts, journal: Journal::new(addresses) })
 }
 
 /// Binds all listeners, or none.

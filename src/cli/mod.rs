@@ -10,6 +10,7 @@ macro_rules! sayln {
 }
 
 mod account;
+mod admin;
 mod check;
 mod controls;
 mod hash_password;
@@ -68,6 +69,12 @@ enum Command {
     Controls(controls::Controls),
     /// Ask the running relay whether it is alive (for HEALTHCHECK in an image without a shell)
     Health(health::Health),
+    /// List, add, remove, import and export the addresses that are not sent to
+    Suppressions(admin::suppressions::Suppressions),
+    /// Tell what became of a mail
+    Messages(admin::messages::Messages),
+    /// List what the providers reported, and work through it again
+    Events(admin::events::Events),
     /// Register, list and renew the provider's webhooks, whose events tell what became of mails
     Webhooks(setup::webhooks::Webhooks),
     /// Add the domains that you send from, with their DNS records, and have them verified (ScaiSend)
@@ -159,6 +166,9 @@ pub fn run() -> ExitCode {
         Command::Replies(command) => command.run(),
         Command::Controls(command) => command.run(),
         Command::Health(command) => command.run(),
+        Command::Suppressions(command) => command.run(),
+        Command::Messages(command) => command.run(),
+        Command::Events(command) => command.run(),
         Command::Webhooks(command) => command.run(),
         Command::Domains(command) => command.run(),
         Command::Keys(command) => command.run(),

@@ -5,6 +5,7 @@ pub mod nexuspromail;
 mod payload;
 pub mod sendgrid;
 pub mod setup;
+pub mod status;
 
 use std::borrow::Cow;
 use std::sync::Arc;
