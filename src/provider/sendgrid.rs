@@ -1,6 +1,7 @@
 //! The SendGrid v3 shape, `POST /v3/mail/send`: personalizations; dialects ScaiSend and SendGrid.
 
 mod controls;
+mod lookup;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -12,8 +13,12 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
-use super::{Batch, JsonMailbox, Limits, Pieces, Provider, Request, Response, body_of, from_of, subject_of, to_json};
+use super::{
+    Batch, Found, JsonMailbox, Limits, Pieces, Provider, Request, Response, Search, body_of, from_of, subject_of,
+    to_json,
+};
 use crate::address::Address;
+use crate::config::Lookup;
 use crate::controls::{Control, Controls};
 use crate::message::{Attachment, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
@@ -37,12 +42,25 @@ const MAX_EXTENSION: usize = 16;
 pub struct SendGrid {
     url: String,
     dialect: Dialect,
+    lookup: Lookup,
 }
 
 impl SendGrid {
-    /// The API at the address of its send call.
+    /// The API at the address of its send call; its mails cannot be looked for.
     pub fn new(url: String, dialect: Dialect) -> Self {
-        Self { url, dialect }
+        Self { url, dialect, lookup: Lookup::Off }
+    }
+
+    /// The same with mails that can be looked for in this way, if the address of that call can be told from the other's.
+    #[must_use]
+    pub fn with_lookup(self, lookup: Lookup) -> Self {
+        let lookup = if lookup::messages_url(&self.url).is_some() { lookup } else { Lookup::Off };
+        Self { lookup, ..self }
+    }
+
+    /// What the mails of a batch carry.
+    fn marker<'a>(&self, batch: &'a Batch) -> Option<&'a str> {
+        batch.marker.as_deref().filter(|_| self.marks())
     }
 }
 
@@ -129,7 +147,7 @@ impl Provider for SendGrid {
             // A template has a subject of its own and excludes a body.
             subject: if templated { message.subject.as_deref() } else { Some(subject_of(message)) },
             headers: headers_of(message, self.dialect),
-            asked: Asked::new(controls),
+            asked: Asked::new(controls, self.marker(batch), self.lookup),
         };
         let mut pieces = Pieces::of(to_json(&body));
         if !templated {
@@ -147,6 +165,18 @@ impl Provider for SendGrid {
             401 | 403 => for_all(batch, &Outcome::from_cause(cause(split_credentials(response), response))),
             status => for_all(batch, &Outcome::from_cause(cause(kind_of_status(status), response))),
         }
+    }
+
+    fn marks(&self) -> bool {
+        self.lookup != Lookup::Off
+    }
+
+    fn lookup(&self, search: &Search<'_>) -> Option<Request> {
+        self.marks().then(|| lookup::request(&self.url, self.lookup, search)).flatten()
+    }
+
+    fn found(&self, search: &Search<'_>, response: &Response) -> Found {
+        lookup::found(&self.url, self.lookup, search, response)
     }
 }
 

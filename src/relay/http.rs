@@ -1,6 +1,7 @@
 //! The way to the API: a trait, and its one implementation over reqwest.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -49,6 +50,13 @@ pub enum TransportError {
         /// What went wrong.
         detail: String,
     },
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::NotSent { detail, .. } | Self::Lost { detail }) = self;
+        f.write_str(detail)
+    }
 }
 
 /// Sends a request and waits for its answer until `deadline`.
@@ -106,9 +114,12 @@ impl HttpTransport {
         let mut builder = self
             .client
             .request(request.method.clone(), address)
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .body(reqwest::Body::wrap(Upload::new(&request.body, sent)));
+            .header(ACCEPT, HeaderValue::from_static("application/json"));
+        if !request.body.is_empty() {
+            builder = builder
+                .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+                .body(reqwest::Body::wrap(Upload::new(&request.body, sent)));
+        }
         // A key that no header can carry was never let in; should one be, the API sees none and refuses.
         let own = request.api_key.as_ref().map(|key| bearer(key).ok());
         if let Some(authorization) = own.unwrap_or_else(|| self.authorization.clone()) {

@@ -1,7 +1,7 @@
 //! An emulator of the providers' APIs with a mailbox page: for trying out without an account, and for tests.
 //!
 //! It is strict about the documented shape of requests and lenient about keys: any bearer token is right, but one that
-//! contains `wrong`. A recipient's local part steers what happens: see [`steering::RULES`]. Nothing is delivered.
+//! contains `wrong`; and one that contains `sendonly` may send and not read messages. A recipient's local part steers what happens: see [`steering::RULES`]. Nothing is delivered.
 
 mod answer;
 mod api;
