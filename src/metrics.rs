@@ -34,6 +34,15 @@ pub struct RequestLabel {
     pub status: u16,
 }
 
+/// Labels of a question for a mail whose outcome was not known.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LookupLabel {
+    /// The account.
+    pub account: String,
+    /// `found`, `not-found`, `unclear` (further ones follow), `forbidden` or `failed`.
+    pub result: &'static str,
+}
+
 /// Label of a delivery report.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReportLabel {
@@ -60,6 +69,7 @@ pub struct Metrics {
     pub transactions: Family<ClassLabel, Counter>,
     pub recipients: Family<OutcomeLabel, Counter>,
     pub requests: Family<RequestLabel, Counter>,
+    pub lookups: Family<LookupLabel, Counter>,
     pub request_seconds: Histogram,
     pub reply_seconds: Histogram,
     pub accounts_ready: Family<AccountLabel, Gauge>,
@@ -85,6 +95,7 @@ impl Default for Metrics {
             transactions: Family::default(),
             recipients: Family::default(),
             requests: Family::default(),
+            lookups: Family::default(),
             request_seconds: seconds(),
             reply_seconds: seconds(),
             accounts_ready: Family::default(),
@@ -116,6 +127,7 @@ impl Metrics {
         r.register("transactions", "Transactions by class of their final reply", self.transactions.clone());
         r.register("recipients", "Recipients by account and outcome", self.recipients.clone());
         r.register("api_requests", "API requests by account and HTTP status", self.requests.clone());
+        r.register("api_lookups", "Questions for mails whose outcome was not known", self.lookups.clone());
         r.register("api_request_seconds", "Duration of API requests", self.request_seconds.clone());
         r.register("reply_seconds", "From the end of data to the final reply", self.reply_seconds.clone());
         r.register("account_ready", "0 while the account's breaker is open", self.accounts_ready.clone());

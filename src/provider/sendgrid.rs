@@ -2,6 +2,7 @@
 
 mod controls;
 mod lists;
+mod lookup;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,9 +15,11 @@ use serde_json::{Map, Value};
 
 use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
 use super::{
-    Batch, JsonMailbox, Limits, Listed, Pieces, Provider, Request, Response, body_of, from_of, subject_of, to_json,
+    Batch, Found, JsonMailbox, Limits, Listed, Pieces, Provider, Request, Response, Search, body_of, from_of,
+    subject_of, to_json,
 };
 use crate::address::Address;
+use crate::config::Lookup;
 use crate::controls::{Control, Controls};
 use crate::message::{Attachment, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
@@ -43,18 +46,31 @@ pub struct SendGrid {
     dialect: Dialect,
     /// The base of the calls for lists, if they are to be made.
     lists: Option<String>,
+    lookup: Lookup,
 }
 
 impl SendGrid {
-    /// The API at the address of its send call.
+    /// The API at the address of its send call; its mails cannot be looked for.
     pub fn new(url: String, dialect: Dialect) -> Self {
-        Self { url, dialect, lists: None }
+        Self { url, dialect, lookup: Lookup::Off, lists: None }
     }
 
     /// The same that is asked for its lists, below this address.
     #[must_use]
     pub fn with_lists(self, base: Option<String>) -> Self {
         Self { lists: base, ..self }
+    }
+
+    /// The same with mails that can be looked for in this way, if the address of that call can be told from the other's.
+    #[must_use]
+    pub fn with_lookup(self, lookup: Lookup) -> Self {
+        let lookup = if lookup::messages_url(&self.url).is_some() { lookup } else { Lookup::Off };
+        Self { lookup, ..self }
+    }
+
+    /// What the mails of a batch carry.
+    fn marker<'a>(&self, batch: &'a Batch) -> Option<&'a str> {
+        batch.marker.as_deref().filter(|_| self.marks())
     }
 }
 
@@ -141,7 +157,7 @@ impl Provider for SendGrid {
             // A template has a subject of its own and excludes a body.
             subject: if templated { message.subject.as_deref() } else { Some(subject_of(message)) },
             headers: headers_of(message, self.dialect),
-            asked: Asked::new(controls),
+            asked: Asked::new(controls, self.marker(batch), self.lookup),
         };
         let mut pieces = Pieces::of(to_json(&body));
         if !templated {
@@ -167,6 +183,18 @@ impl Provider for SendGrid {
 
     fn listed(&self, recipient: &Address, response: &Response) -> Result<Option<Listed>, String> {
         lists::read(recipient, response)
+    }
+
+    fn marks(&self) -> bool {
+        self.lookup != Lookup::Off
+    }
+
+    fn lookup(&self, search: &Search<'_>) -> Option<Request> {
+        self.marks().then(|| lookup::request(&self.url, self.lookup, search)).flatten()
+    }
+
+    fn found(&self, search: &Search<'_>, response: &Response) -> Found {
+        lookup::found(&self.url, self.lookup, search, response)
     }
 }
 
