@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, error, info, warn};
 
@@ -21,7 +21,7 @@ use crate::config::{Ambiguous, Delivery, Fanout, Provider as Settings, RateCount
 use crate::controls::Controls;
 use crate::envelope::Transaction;
 use crate::message::Message;
-use crate::metrics::{AccountLabel, Metrics, RequestLabel};
+use crate::metrics::{AccountLabel, Gauge, Metrics, RequestLabel};
 use crate::outcome::{Cause, Kind, Outcome, Overrides, Retry, Verdict};
 use crate::plan::Terms;
 use crate::provider::{self, Batch, Limits, Listed, Provider, Request};
@@ -84,6 +84,18 @@ impl Delivered {
         if other.controls != Controls::default() {
             self.controls = other.controls;
         }
+    }
+}
+
+/// A request's place among those under way; given back when this is dropped.
+struct Slot<'a> {
+    _permit: SemaphorePermit<'a>,
+    gauge: Gauge,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.gauge.dec();
     }
 }
 
@@ -278,7 +290,7 @@ impl Account {
         if let Err(cause) = self.wait_for_turn(mail.transaction, batch, start_by).await {
             return Attempt::Blocked(cause);
         }
-        let Ok(Ok(_permit)) = timeout_at(start_by, self.in_flight.acquire()).await else {
+        let Some(_slot) = self.slot(start_by).await else {
             return Attempt::Blocked(Cause::new(Kind::Overloaded, "too many requests are under way (max_in_flight)"));
         };
         let request = match self.provider.request(mail.message, mail.controls, batch) {
@@ -290,6 +302,15 @@ impl Account {
         }
         let (status, outcomes) = self.exchange(&request, batch).await;
         Attempt::Made(status, outcomes)
+    }
+
+    /// One of the requests that may be under way at a time.
+    async fn slot(&self, by: Instant) -> Option<Slot<'_>> {
+        let permit = timeout_at(by, self.in_flight.acquire()).await.ok()?.ok()?;
+        let label = AccountLabel { account: self.name.to_string() };
+        let gauge = self.metrics.requests_in_flight.get_or_create(&label).clone();
+        gauge.inc();
+        Some(Slot { _permit: permit, gauge })
     }
 
     /// One request, and what its answer means.

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
 use crate::envelope::Transaction;
+use crate::metrics::Metrics;
 use crate::outcome::{Outcome, Verdict};
 use crate::reply::Reply;
 
@@ -33,11 +34,12 @@ type Key = [u8; 32];
 type Shape = (usize, Option<Address>);
 
 /// The ledger of one relay, in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
     entries: Mutex<Entries>,
     under_way: Mutex<HashMap<Shape, Vec<UnderWay>>>,
     turns: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 /// What is known of messages, and in which order it was learned.
@@ -128,6 +130,11 @@ struct Unwritten {
 }
 
 impl Ledger {
+    /// An empty one, whose sizes these gauges show.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { entries: Mutex::default(), under_way: Mutex::default(), turns: AtomicU64::new(0), metrics }
+    }
+
     /// Waits until no equal transaction for one of the same recipients is under way: if its client gives up waiting and
     /// tries again, the first try's outcome has to be known first. `None`: that is not so before `until`.
     pub async fn turn(self: &Arc<Self>, transaction: &Transaction, until: Instant) -> Option<Turn> {
@@ -148,6 +155,7 @@ impl Ledger {
             return Err(first.ended.clone());
         }
         let number = self.turns.fetch_add(1, Ordering::Relaxed);
+        self.metrics.ledger_under_way.inc();
         alike.push(UnderWay { number, transaction: transaction.clone(), ended: CancellationToken::new() });
         Ok(Turn { ledger: Arc::clone(self), shape, number })
     }
@@ -227,6 +235,7 @@ impl Ledger {
         }
         let since = entry.since;
         entries.by_age.push_back((since, key));
+        self.show(&entries);
     }
 
     fn forget(&self, transaction: &Transaction, recipients: &[Address]) {
@@ -241,6 +250,11 @@ impl Ledger {
                 entries.of.remove(&key);
             }
         }
+        self.show(&entries);
+    }
+
+    fn show(&self, entries: &Entries) {
+        self.metrics.ledger_unfinished.set(i64::try_from(entries.of.len()).unwrap_or(i64::MAX));
     }
 
     /// The entries, without those that are too old.
@@ -309,7 +323,10 @@ impl Drop for Turn {
         let mut under_way = self.ledger.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(alike) = under_way.get_mut(&self.shape) {
             let over = alike.extract_if(.., |other| other.number == self.number);
-            over.for_each(|other| other.ended.cancel());
+            over.for_each(|other| {
+                self.ledger.metrics.ledger_under_way.dec();
+                other.ended.cancel();
+            });
             if alike.is_empty() {
                 under_way.remove(&self.shape);
             }

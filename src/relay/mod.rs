@@ -92,7 +92,7 @@ impl Relay {
         let suppressions = Suppressions::new(store.clone(), suppression, clear);
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
         let accounts = accounts.into_iter().map(|account| (account.name().to_owned(), account)).collect();
-        let (ledger, reports) = (Arc::default(), Reports::of("localhost"));
+        let (ledger, reports) = (Arc::new(Ledger::new(Arc::clone(&metrics))), Reports::of("localhost"));
         Self {
             accounts,
             routes,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::{Account, Mail, is_open, leaves_doubt};
@@ -153,7 +153,7 @@ impl Account {
         if is_paused || self.limiter.acquire(1, by).await.is_err() {
             return Found::Nothing;
         }
-        let Ok(Ok(_permit)) = timeout_at(by, self.in_flight.acquire()).await else { return Found::Nothing };
+        let Some(_slot) = self.slot(by).await else { return Found::Nothing };
         let own = mail.transaction.origin.api_key.clone();
         let is_own = own.is_some();
         let request = Request { api_key: own, ..request };

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::{Api, Held, Step, Time};
-use sidepost::metrics::Metrics;
+use sidepost::metrics::{AccountLabel, Metrics};
 use sidepost::recent::Recent;
 use sidepost::relay::Relay;
 use sidepost::relay::http::{HttpTransport, Transport};
@@ -46,6 +46,7 @@ struct Run {
     api: Arc<Api>,
     transport: Arc<Held>,
     relay: Arc<Relay>,
+    metrics: Arc<Metrics>,
     mail: String,
     _closed: Option<TcpSocket>,
 }
@@ -79,8 +80,9 @@ impl Run {
         let flags = flags.each_ref().map(String::as_str);
         let refused_keys = Arc::new(Recent::new(Duration::from_mins(10)).unwrap());
         let dyn_transport: Arc<dyn Transport> = transport.clone();
-        let relay = relay_over(&config(&flags), &dyn_transport, &refused_keys, &Arc::<Metrics>::default());
-        Self { api, transport, relay, mail: mail(fault.large, provider), _closed: closed }
+        let metrics = Arc::<Metrics>::default();
+        let relay = relay_over(&config(&flags), &dyn_transport, &refused_keys, &metrics);
+        Self { api, transport, relay, metrics, mail: mail(fault.large, provider), _closed: closed }
     }
 
     /// One try of the client, which always is the same mail.
@@ -89,6 +91,13 @@ impl Run {
         let settled = Arc::clone(&self.relay).submit(transaction).await;
         settled.receipt.unwrap().written();
         settled.reply.to_string()
+    }
+
+    /// Transactions under way, messages unfinished, requests in flight.
+    fn gauges(&self) -> [i64; 3] {
+        let label = AccountLabel { account: "main".to_owned() };
+        let in_flight = self.metrics.requests_in_flight.get_or_create(&label).get();
+        [self.metrics.ledger_under_way.get(), self.metrics.ledger_unfinished.get(), in_flight]
     }
 
     fn taken(&self) -> usize {
@@ -157,6 +166,7 @@ async fn run(fault: &Fault, provider: &str, lasts: bool) -> Cell {
     }
     assert_eq!(run.relay.under_way(), 0, "{name}");
     assert_eq!(run.relay.unfinished(), 0, "{name}: something is remembered that is over");
+    assert_eq!(run.gauges(), [0, 0, 0], "{name}: the gauges do not return");
     let reply = reply.split(' ').take(2).collect::<Vec<_>>().join(" ");
     Cell { reply, attempts, seconds, duplicates: run.taken().saturating_sub(1), unknown }
 }
