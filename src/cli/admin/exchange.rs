@@ -84,6 +84,9 @@ impl Reader<'_> {
                 }
             }
             Ok(_) => {}
+            Err(whole) if octets.trim_ascii_start().starts_with(b"[") => {
+                return Err(format!("it begins like JSON and is none: {whole}"));
+            }
             Err(whole) => {
                 let text = String::from_utf8_lossy(octets);
                 let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());

@@ -94,6 +94,7 @@ pub(super) async fn at_provider(State(admin): State<Arc<Admin>>, uri: Uri) -> Re
 }
 
 impl Admin {
+    /// In the order of RCPT, as far as the log knows it.
     async fn records(&self, id: &str) -> Result<Vec<MessageRecord>, Refusal> {
         let mut query = MessageQuery { id: Some(id.to_owned()), limit: PART, ..MessageQuery::default() };
         let mut records = Vec::new();
@@ -101,6 +102,7 @@ impl Admin {
             let page = self.store.messages(query.clone()).await?;
             records.extend(page.items);
             if page.next.is_none() || records.len() >= MOST {
+                records.reverse();
                 return Ok(records);
             }
             query.after = page.next;
