@@ -39,6 +39,7 @@ mod smtp_proxy;
 mod smtp_session;
 mod smtp_world;
 mod store;
+mod suppressed;
 mod transcripts;
 mod users;
 mod utf8_addresses;
