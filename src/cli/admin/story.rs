@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::table::{moment, or_dash};
+use crate::cli::table::{moment, or_dash};
 use crate::message::unix_seconds;
 use crate::web::admin::wire::{EventEntry, MessageWhole, ProviderStatus, Recipient};
 

@@ -5,6 +5,7 @@ mod commands;
 mod document;
 mod gate;
 mod lists;
+mod provider;
 
 use std::fs;
 use std::io::{Read, Write};
