@@ -21,6 +21,7 @@ mod sandbox;
 mod send;
 mod serve;
 mod setup;
+mod table;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -140,6 +141,12 @@ fn write_out(words: std::fmt::Arguments<'_>) {
         let _ = writeln!(std::io::stderr(), "sidepost: the output cannot be written: {error}");
         std::process::exit(1);
     }
+}
+
+/// Something to know that is not the output: for people, also where the output is for a script.
+#[allow(clippy::print_stderr)]
+fn note(text: &str) {
+    eprintln!("{text}");
 }
 
 /// A mail address as an argument.

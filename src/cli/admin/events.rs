@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use http::Method;
 
-use super::table::{Column, moment, or_dash};
 use super::{AdminArgs, Failure, ListArgs, Target, WHERE, note, print_json};
+use crate::cli::table::{Column, moment, or_dash};
 use crate::feedback::EventKind;
 use crate::web::admin::wire::{EventEntry, EventWhole, Replay, Replayed};
 
@@ -57,7 +57,7 @@ struct List {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
-    list: ListArgs,
+    shown: ListArgs,
 }
 
 #[derive(Debug, Args)]
@@ -123,7 +123,7 @@ impl List {
             Column("RECIPIENT", true),
             Column("MESSAGE", true),
         ];
-        self.list.print(&target, "events", &columns, |event: &EventEntry| {
+        self.shown.print(&target, "events", &columns, |event: &EventEntry| {
             vec![
                 event.number.to_string(),
                 moment(&event.received),

@@ -84,6 +84,9 @@ impl Reader<'_> {
                 }
             }
             Ok(_) => {}
+            Err(whole) if octets.trim_ascii_start().starts_with(b"[") => {
+                return Err(format!("it begins like JSON and is none: {whole}"));
+            }
             Err(whole) => {
                 let text = String::from_utf8_lossy(octets);
                 let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -269,7 +272,7 @@ fn moment(text: &str) -> Result<SystemTime, String> {
 /// What stands between the cells of the first line.
 fn delimiter(octets: &[u8]) -> u8 {
     let first = octets.split(|octet| matches!(octet, b'\n' | b'\r')).find(|line| !line.is_empty()).unwrap_or_default();
-    let count = |delimiter: u8| first.iter().filter(|octet| **octet == delimiter).count();
+    let count = |delimiter: u8| memchr::memchr_iter(delimiter, first).count();
     [b',', b';', b'\t'].into_iter().rev().max_by_key(|delimiter| count(*delimiter)).unwrap_or(b',')
 }
 

@@ -2,9 +2,9 @@
 
 use clap::{Args, Subcommand};
 
-use super::table::{Column, moment, or_dash};
 use super::{AdminArgs, Failure, ListArgs, Target, WHERE, print_json, story};
 use crate::address::Address;
+use crate::cli::table::{Column, moment, or_dash};
 use crate::web::admin::wire::{MessageEntry, MessageWhole, ProviderMessages};
 
 /// Did my mail arrive? The log of messages (one line for each recipient, kept for state.keep_messages), what the provider
@@ -54,7 +54,7 @@ struct List {
     #[arg(long, requires = "recipient", conflicts_with_all = ["sender", "id", "outcome", "since", "until", "all"])]
     at_provider: bool,
     #[command(flatten)]
-    list: ListArgs,
+    shown: ListArgs,
 }
 
 #[derive(Debug, Args)]
@@ -92,7 +92,7 @@ impl List {
             .with("since", self.since.as_deref())
             .with("until", self.until.as_deref());
         let columns = [Column("TIME", false), Column("STATE", false), Column("RECIPIENT", true), Column("ID", false)];
-        self.list.print(&target, "messages", &columns, |line: &MessageEntry| {
+        self.shown.print(&target, "messages", &columns, |line: &MessageEntry| {
             let last = line.last_event.as_ref().map(|event| event.kind.clone());
             vec![
                 moment(&line.at),
@@ -107,10 +107,10 @@ impl List {
         let target = Target::new("/api/provider/messages")
             .with("to_email", self.recipient.as_ref().map(Address::as_str))
             .with("account", self.account.as_deref());
-        let answer: ProviderMessages = self.list.of.open()?.get(&target.0)?;
+        let answer: ProviderMessages = self.shown.of.open()?.get(&target.0)?;
         let columns = ["CREATED", "STATUS", "ID", "SUBJECT"].map(|name| Column(name, name == "SUBJECT"));
-        let messages = answer.messages.get(..self.list.most()).unwrap_or(&answer.messages);
-        let rows = self.list.show(messages, |message| {
+        let messages = answer.messages.get(..self.shown.most()).unwrap_or(&answer.messages);
+        let rows = self.shown.show(messages, |message| {
             vec![
                 or_dash(message.created.as_deref().map(moment).as_deref()),
                 message.status.clone(),
@@ -118,7 +118,7 @@ impl List {
                 or_dash(message.subject.as_deref()),
             ]
         })?;
-        self.list.finish(&columns, &rows, messages.len() < answer.messages.len());
+        self.shown.finish(&columns, &rows, messages.len() < answer.messages.len());
         Ok(())
     }
 }

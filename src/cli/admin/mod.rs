@@ -5,7 +5,6 @@ mod exchange;
 pub mod messages;
 mod story;
 pub mod suppressions;
-mod table;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
@@ -22,9 +21,9 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use self::table::Column;
 use super::health::reachable;
-use super::{ConfigArgs, Failure, USAGE};
+use super::table::{self, Column};
+use super::{ConfigArgs, Failure, USAGE, note};
 use crate::app;
 use crate::config::layers::{Layers, Problem};
 use crate::provider::{Payload, Request};
@@ -287,7 +286,7 @@ impl ListArgs {
         &self,
         query: &Target,
         member: &str,
-        columns: &[Column],
+        columns: &[Column<'_>],
         row: impl Fn(&T) -> Vec<String>,
     ) -> Result<(), Failure> {
         let client = self.of.open()?;
@@ -309,7 +308,7 @@ impl ListArgs {
         Ok(items.iter().map(row).collect())
     }
 
-    fn finish(&self, columns: &[Column], rows: &[Vec<String>], more: bool) {
+    fn finish(&self, columns: &[Column<'_>], rows: &[Vec<String>], more: bool) {
         if self.json {
             return;
         }
@@ -350,12 +349,6 @@ impl Target {
         self.add(name, value);
         self
     }
-}
-
-/// Something to know that is not the output.
-#[allow(clippy::print_stderr)]
-fn note(text: &str) {
-    eprintln!("{text}");
 }
 
 /// A JSON object as a line.

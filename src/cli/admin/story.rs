@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::table::{moment, or_dash};
+use crate::cli::table::{moment, or_dash};
 use crate::message::unix_seconds;
 use crate::web::admin::wire::{EventEntry, MessageWhole, ProviderStatus, Recipient};
 
@@ -10,7 +10,7 @@ use crate::web::admin::wire::{EventEntry, MessageWhole, ProviderStatus, Recipien
 pub(super) fn tell(whole: &MessageWhole) -> String {
     let mut story = String::new();
     for recipient in &whole.recipients {
-        story.push_str(&format!("{}: {}\n", recipient.message.recipient, summary(recipient)));
+        story.push_str(&format!("{}: {}\n", recipient.message.recipient, summary(recipient, &whole.provider_status)));
     }
     if whole.recipients.is_empty() {
         story.push_str(&format!("{} is in no line of the log any more; these events are about it.\n", whole.id));
@@ -47,7 +47,7 @@ fn printable(text: &str) -> String {
 }
 
 /// The whole of it in a sentence.
-fn summary(recipient: &Recipient) -> String {
+fn summary(recipient: &Recipient, statuses: &[ProviderStatus]) -> String {
     let mail = &recipient.message;
     let mut parts = Vec::new();
     if mail.outcome == "accepted" {
@@ -56,10 +56,10 @@ fn summary(recipient: &Recipient) -> String {
         let mut told: Vec<&EventEntry> = recipient.events.iter().filter(|event| is_fate(&event.kind)).collect();
         told.dedup_by_key(|event| event.kind.clone());
         if told.is_empty() {
-            parts.push(if recipient.events.is_empty() {
-                NO_EVENT.to_owned()
-            } else {
-                "no word yet whether it arrived".to_owned()
+            parts.push(match own_word(recipient, statuses) {
+                Some(status) => format!("the provider says: {status}"),
+                None if recipient.events.is_empty() => NO_EVENT.to_owned(),
+                None => "no word yet whether it arrived".to_owned(),
             });
         }
         parts.extend(told.into_iter().map(|event| {
@@ -84,6 +84,14 @@ fn summary(recipient: &Recipient) -> String {
         ));
     }
     parts.join("; ")
+}
+
+/// What the provider says of it, where there is no event that tells.
+fn own_word<'a>(recipient: &Recipient, statuses: &'a [ProviderStatus]) -> Option<&'a str> {
+    let mail = &recipient.message;
+    let is_it =
+        |status: &&ProviderStatus| status.account == mail.account && Some(&status.id) == mail.provider_id.as_ref();
+    statuses.iter().find(is_it)?.message.as_ref().map(|message| message.status.as_str())
 }
 
 const NO_EVENT: &str = "the provider has reported nothing since (does it have a webhook to sidepost?)";

@@ -9,9 +9,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 
 use super::exchange::{self, CsvOut, Defaults};
-use super::table::{Column, moment, or_dash};
 use super::{AdminArgs, Client, Failure, ListArgs, Target, WHERE, note, print_json};
 use crate::address::Address;
+use crate::cli::table::{Column, moment, or_dash};
 use crate::suppression::{Reason, Scope};
 use crate::web::admin::wire::{Added, NewSuppression, Removed, SuppressionEntry};
 
@@ -58,7 +58,7 @@ struct List {
     #[arg(long)]
     reason: Option<Reason>,
     #[command(flatten)]
-    list: ListArgs,
+    shown: ListArgs,
 }
 
 #[derive(Debug, Args)]
@@ -175,7 +175,7 @@ impl List {
             Column("SINCE", false),
             Column("UNTIL", false),
         ];
-        self.list.print(&target, "suppressions", &columns, |entry: &SuppressionEntry| {
+        self.shown.print(&target, "suppressions", &columns, |entry: &SuppressionEntry| {
             let until = entry.until.as_deref().map(moment);
             vec![
                 entry.address.clone(),

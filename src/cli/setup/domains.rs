@@ -4,10 +4,10 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::table::columns;
 use super::{SetupArgs, print_json};
 use crate::address::{Address, Alphabet};
 use crate::cli::Failure;
+use crate::cli::table::columns;
 use crate::provider::setup::reading::{self, DnsRecord, Domain, Verification};
 use crate::provider::setup::{self, Id, NewDomain, Task};
 

@@ -4,7 +4,6 @@ pub mod domains;
 pub mod keys;
 mod secret_file;
 pub mod stats;
-mod table;
 pub mod webhooks;
 
 use std::collections::BTreeMap;
@@ -15,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::{ConfigArgs, Failure, USAGE};
+use super::{ConfigArgs, Failure, USAGE, note};
 use crate::app;
 use crate::config::layers::{Accounts, Layers, Problem};
 use crate::config::{Provider, ProviderKind};
@@ -227,12 +226,6 @@ impl Call<'_> {
     fn json(&self) -> Result<Value, Failure> {
         reading::json(&self.send()?).map_err(Failure::new)
     }
-}
-
-/// Something to know that is not the output: for people, also where the output is for a script.
-#[allow(clippy::print_stderr)]
-fn note(text: &str) {
-    eprintln!("{text}");
 }
 
 /// JSON as the output.

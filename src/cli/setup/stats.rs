@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use serde_json::json;
 
-use super::table::columns;
 use super::{SetupArgs, print_json};
+use crate::cli::table::columns;
 use crate::cli::{Failure, USAGE};
 use crate::provider::setup::reading::{self, Day};
 use crate::provider::setup::{self, Days, Task};

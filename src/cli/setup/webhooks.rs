@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::secret_file::{OutArgs, SecretFile};
-use super::table::columns;
 use super::{Account, SetupArgs, note, print_json};
+use crate::cli::table::columns;
 use crate::cli::{Failure, USAGE};
 use crate::provider::setup::reading::{self, Made, Webhook};
 use crate::provider::setup::{self, Id, Task};

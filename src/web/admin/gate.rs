@@ -60,9 +60,8 @@ impl Gate {
             return Err(format!("the field {name} says that a proxy calls for somebody else"));
         }
         let mut hosts = headers.get_all(header::HOST).iter();
-        let host = match (hosts.next().map(HeaderValue::to_str), hosts.next()) {
-            (Some(Ok(host)), None) => host,
-            _ => return Err("there is no one Host field".to_owned()),
+        let (Some(Ok(host)), None) = (hosts.next().map(HeaderValue::to_str), hosts.next()) else {
+            return Err("there is no one Host field".to_owned());
         };
         if !is_to_this_machine(without_port(host)) {
             return Err(format!("Host is {host:?}, which is no name of it"));

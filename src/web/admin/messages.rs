@@ -94,6 +94,7 @@ pub(super) async fn at_provider(State(admin): State<Arc<Admin>>, uri: Uri) -> Re
 }
 
 impl Admin {
+    /// In the order of RCPT, as far as the log knows it.
     async fn records(&self, id: &str) -> Result<Vec<MessageRecord>, Refusal> {
         let mut query = MessageQuery { id: Some(id.to_owned()), limit: PART, ..MessageQuery::default() };
         let mut records = Vec::new();
@@ -101,6 +102,7 @@ impl Admin {
             let page = self.store.messages(query.clone()).await?;
             records.extend(page.items);
             if page.next.is_none() || records.len() >= MOST {
+                records.reverse();
                 return Ok(records);
             }
             query.after = page.next;
@@ -157,11 +159,11 @@ impl Admin {
 
     /// The account that was named; else the only one whose API can be asked.
     fn pick(&self, named: Option<String>, to: &str) -> Result<(&str, &Account), Refusal> {
-        let names = || self.accounts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let known = || self.accounts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         if let Some(named) = named {
             let found = self.accounts.get_key_value(&named).map(|(name, account)| (name.as_str(), account));
             return found
-                .ok_or_else(|| Refusal::wrong(format!("there is no account {named:?}; there are: {}", names())));
+                .ok_or_else(|| Refusal::wrong(format!("there is no account {named:?}; there are: {}", known())));
         }
         let able = self.accounts.iter().filter(|(_, one)| status::messages_call(&one.settings, to).is_ok());
         let able: Vec<_> = able.map(|(name, account)| (name.as_str(), account)).collect();
@@ -169,9 +171,9 @@ impl Admin {
             [one] => Ok(*one),
             [] => Err(Refusal::wrong(format!(
                 "no account's API lists messages; only ScaiSend's does (there are: {})",
-                names()
+                known()
             ))),
-            _ => Err(Refusal::wrong(format!("name one account with account=; there are: {}", names()))),
+            _ => Err(Refusal::wrong(format!("name one account with account=; there are: {}", known()))),
         }
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Folder, call, error, get, seed};
+use super::{call, error, get, seed, state};
 use crate::binary::Relay;
+use crate::store::Folder;
 
 /// What is wrong with a value by a schema: in what it lacks, in what it has too much, in its type.
 fn faults(document: &Value, schema: &Value, value: &Value, place: &str) -> Vec<String> {
@@ -64,7 +65,12 @@ fn calls() -> Vec<(&'static str, &'static str, Value, u16)> {
     vec![
         ("describe", "/api/openapi.json", Value::Null, 200),
         ("addSuppressions", "/api/suppressions", json!({"address": "ann@example.net", "until": "30d"}), 200),
-        ("addSuppressions", "/api/suppressions", json!([{"address": "eve@example.net", "reason": "bounce", "evidence": "x"}]), 200),
+        (
+            "addSuppressions",
+            "/api/suppressions",
+            json!([{"address": "eve@example.net", "reason": "bounce", "evidence": "x"}]),
+            200,
+        ),
         ("addSuppressions", "/api/suppressions", json!({"adress": "ann@example.net"}), 400),
         ("listSuppressions", "/api/suppressions", Value::Null, 200),
         ("listSuppressions", "/api/suppressions?limit=1", Value::Null, 200),
@@ -86,9 +92,9 @@ fn calls() -> Vec<(&'static str, &'static str, Value, u16)> {
 
 #[test]
 fn the_document_is_true() {
-    let folder = Folder::new("document");
+    let folder = Folder::new("admin-document");
     seed(&folder);
-    let relay = Relay::sandbox(&["--set", &folder.state()]);
+    let relay = Relay::sandbox(&["--set", &state(&folder)]);
     let document = get(relay.web, "/api/openapi.json");
     assert_eq!(document["openapi"], "3.1.0");
     let mut known = BTreeSet::new();
@@ -99,8 +105,10 @@ fn the_document_is_true() {
             let mine: Vec<_> = calls().into_iter().filter(|(of, ..)| *of == id).collect();
             assert!(!mine.is_empty(), "no call of {id} is made");
             for (_, target, ..) in mine {
-                let parts = |text: &str| text.split('?').next().unwrap().split('/').map(str::to_owned).collect::<Vec<_>>();
-                let same = parts(path).iter().zip(parts(target)).all(|(one, other)| one.starts_with('{') || *one == other);
+                let parts =
+                    |text: &str| text.split('?').next().unwrap().split('/').map(str::to_owned).collect::<Vec<_>>();
+                let same =
+                    parts(path).iter().zip(parts(target)).all(|(one, other)| one.starts_with('{') || *one == other);
                 assert!(same && parts(path).len() == parts(target).len(), "{id}: {path} {target} {method}");
             }
         }
@@ -139,15 +147,15 @@ fn the_document_names_the_parameters() {
         }
         for (method, operation) in methods.as_object().unwrap() {
             let parameters = operation["parameters"].as_array().into_iter().flatten();
-            let named = parameters.filter(|one| one["in"] == "query").map(|one| one["name"].as_str().unwrap().to_owned());
+            let named =
+                parameters.filter(|one| one["in"] == "query").map(|one| one["name"].as_str().unwrap().to_owned());
             let named: BTreeSet<String> = named.collect();
             let target = path.replace("{address}", "a%40b.example").replace("{number}", "1").replace("{id}", "x");
             let answer = call(relay.web, &method.to_uppercase(), &format!("{target}?nonsense=1"), &[], "");
             assert_eq!(answer.status, 400, "{path}");
             let error = error(&answer);
             let known = error.split("known are: ").nth(1).unwrap_or_else(|| panic!("{error}"));
-            let known: BTreeSet<String> =
-                known.split(", ").filter(|name| *name != "none").map(str::to_owned).collect();
+            let known: BTreeSet<String> = known.split(", ").filter(|name| *name != "none").map(str::to_owned).collect();
             assert_eq!(named, known, "{path} {method}");
         }
     }

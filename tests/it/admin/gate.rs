@@ -1,7 +1,8 @@
 //! Who may call.
 
-use super::{Folder, call, error, on};
+use super::{call, error, on, path, put};
 use crate::binary::{Relay, run, text};
+use crate::store::Folder;
 
 const TOKEN: &str = "CANARY-TOKEN-5b1d";
 
@@ -51,7 +52,9 @@ fn without_a_token_programs_of_this_machine_may_call_and_pages_may_not() {
         assert_eq!(ask(&[("Host", &host)]).status, 200, "{host}");
     }
     assert_eq!(ask(&[("Origin", &own)]).status, 200, "its own pages");
-    for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "", "10.0.0.1", "[::2]", "localhost:x"] {
+    for host in
+        ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "", "10.0.0.1", "[::2]", "localhost:x"]
+    {
         let answer = ask(&[("Host", host)]);
         assert!(matches!(answer.status, 400 | 403), "{host}: {answer:?}");
     }
@@ -64,7 +67,8 @@ fn without_a_token_programs_of_this_machine_may_call_and_pages_may_not() {
         assert_eq!(ask(&[(field, "192.0.2.1")]).status, 403, "{field}");
     }
     // What a form of another page could send is no call.
-    let form = call(relay.web, "POST", "/api/suppressions", &[("Content-Type", "text/plain")], "{\"address\":\"a@b.c\"}");
+    let form =
+        call(relay.web, "POST", "/api/suppressions", &[("Content-Type", "text/plain")], "{\"address\":\"a@b.c\"}");
     assert_eq!(form.status, 415, "{form:?}");
 }
 
@@ -81,18 +85,18 @@ fn a_listener_beyond_loopback_wants_a_token() {
 
 #[test]
 fn the_commands_show_the_token_and_keep_it_secret() {
-    let (relay, folder) = (with_token(), Folder::new("token"));
+    let (relay, folder) = (with_token(), Folder::new("admin-token"));
     let without = on(&relay, &["suppressions", "list"]);
     assert_eq!(without.status.code(), Some(1));
     assert!(text(&without.stderr).contains("--token-file"), "{}", text(&without.stderr));
-    let file = folder.file("token", &format!("{TOKEN}\n"));
+    let file = put(&folder, "token", &format!("{TOKEN}\n"));
     assert!(on(&relay, &["suppressions", "list", "--token-file", &file]).status.success());
     let set = format!("web.token={TOKEN}");
     assert!(on(&relay, &["suppressions", "list", "--set", &set]).status.success());
     let set = format!("web.token_file={file}");
     assert!(on(&relay, &["suppressions", "list", "--set", &set]).status.success());
-    assert_eq!(on(&relay, &["suppressions", "list", "--token-file", &folder.path("none")]).status.code(), Some(64));
-    let wrong = folder.file("wrong", "CANARY-WRONG-TOKEN");
+    assert_eq!(on(&relay, &["suppressions", "list", "--token-file", &path(&folder, "none")]).status.code(), Some(64));
+    let wrong = put(&folder, "wrong", "CANARY-WRONG-TOKEN");
     let refused = on(&relay, &["suppressions", "list", "--token-file", &wrong]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(!text(&refused.stderr).contains("CANARY"), "{}", text(&refused.stderr));

@@ -5,53 +5,37 @@ mod commands;
 mod document;
 mod gate;
 mod lists;
+mod provider;
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use sidepost::address::Address;
 use sidepost::feedback::{EventKind, Feedback};
-use sidepost::store::{MessageRecord, Place, Settings, Store};
+use sidepost::store::{MessageRecord, Store};
 
 use crate::binary::{Relay, run, text};
 use crate::raw_http::Answer;
+use crate::store::Folder;
 
-/// A folder of its own, gone with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("sidepost-admin-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        path.display().to_string()
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-
-    /// `state.url` of a store in it.
-    fn state(&self) -> String {
-        format!("state.url=sqlite://{}", self.path("state.db"))
-    }
+/// A file in a test's folder.
+fn put(folder: &Folder, name: &str, text: &str) -> String {
+    let path = path(folder, name);
+    fs::write(&path, text).unwrap();
+    path
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn path(folder: &Folder, name: &str) -> String {
+    folder.path().join(name).display().to_string()
+}
+
+/// `state.url` of a store in a test's folder.
+fn state(folder: &Folder) -> String {
+    format!("state.url=sqlite://{}", folder.file().display())
 }
 
 /// One call of a web address: method, target, fields, body.
@@ -113,16 +97,6 @@ fn objects(output: &Output) -> Vec<Value> {
     said(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn settings(folder: &Folder) -> Settings {
-    Settings {
-        url: Place::File(folder.0.join("state.db")),
-        keep_messages: Duration::from_hours(24 * 30),
-        max_messages: 100_000,
-        keep_events: Duration::from_hours(24 * 30),
-        max_events: 100_000,
-    }
-}
-
 /// 2026-11-22T09:00:00Z, and seconds later.
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_338_000 + seconds)
@@ -162,7 +136,7 @@ fn line(id: &str, recipient: &str, provider_id: Option<&str>, seconds: u64) -> M
 fn seed(folder: &Folder) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = Store::open(&settings(folder)).unwrap();
+        let store = Store::open(&folder.settings()).unwrap();
         store.log(vec![
             line("0a01", "ann@example.net", Some("msg_1"), 0),
             line("0a01", "eve@example.net", Some("msg_2"), 0),

@@ -9,10 +9,10 @@ const GAP: &str = "  ";
 
 /// A column: its name, and whether what is in it may be cut to make room; ids may not, they are to be copied.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Column(pub &'static str, pub bool);
+pub(super) struct Column<'a>(pub &'a str, pub bool);
 
 /// A line for the names, and one for each row.
-pub(super) fn table(columns: &[Column], rows: &[Vec<String>]) -> String {
+pub(super) fn table(columns: &[Column<'_>], rows: &[Vec<String>]) -> String {
     let widths = widths(columns, rows);
     let line = |cells: &mut dyn Iterator<Item = &str>| {
         let cells: Vec<String> = cells.zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
@@ -22,9 +22,14 @@ pub(super) fn table(columns: &[Column], rows: &[Vec<String>]) -> String {
     rows.iter().map(|row| line(&mut row.iter().map(String::as_str))).fold(head, |all, line| all + &line)
 }
 
+/// The same, and nothing is cut: values can be copied whole.
+pub(super) fn columns(names: &[&str], rows: &[Vec<String>]) -> String {
+    table(&names.iter().map(|name| Column(name, false)).collect::<Vec<_>>(), rows)
+}
+
 /// As wide as the longest cell; then the widest of those that may be cut gives way, until all fits.
-fn widths(columns: &[Column], rows: &[Vec<String>]) -> Vec<usize> {
-    let width = |(n, column): (usize, &Column)| {
+fn widths(columns: &[Column<'_>], rows: &[Vec<String>]) -> Vec<usize> {
+    let width = |(n, column): (usize, &Column<'_>)| {
         let cells = rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count());
         cells.chain([column.0.chars().count()]).max().unwrap_or(0)
     };
