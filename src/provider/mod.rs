@@ -1,8 +1,10 @@
 //! The APIs' language, both ways: a message becomes a request, a response becomes outcomes. No SMTP code here, no I/O.
 
 pub mod answer;
+pub mod event;
 pub mod nexuspromail;
 pub mod sendgrid;
+pub mod signature;
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -13,9 +15,11 @@ use http::{HeaderMap, Method};
 use crate::address::Address;
 use crate::config::{Provider as Settings, ProviderKind};
 use crate::controls::{Capacity, Controls};
+use crate::feedback::{Feedback, Unverified};
 use crate::message::{Attachment, Content, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 use crate::secret::Secret;
+use signature::Scheme;
 
 /// One API, as an account uses it.
 pub trait Provider: Send + Sync {
@@ -45,6 +49,30 @@ pub trait Provider: Send + Sync {
 
     /// What the answer means for each recipient of the batch, in the order of [`Batch::recipients`].
     fn classify(&self, batch: &Batch, response: &Response) -> Vec<Outcome>;
+
+    /// How its webhook requests are signed.
+    fn scheme(&self) -> &'static Scheme;
+
+    /// The events of a webhook request whose signature is good.
+    ///
+    /// # Errors
+    /// It is no event of its, or one from too long ago.
+    fn events(&self, headers: &HeaderMap, body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified>;
+
+    /// The events of a webhook request, once it has been verified: nothing in it is read before.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    fn feedback(
+        &self,
+        headers: &HeaderMap,
+        body: &Bytes,
+        secrets: &[Secret],
+        now: SystemTime,
+    ) -> Result<Vec<Feedback>, Unverified> {
+        self.scheme().verify(headers, body, secrets, now)?;
+        self.events(headers, body, now)
+    }
 }
 
 /// The provider that an account's settings name.

@@ -1,21 +1,26 @@
 //! The SendGrid v3 shape, `POST /v3/mail/send`: personalizations; dialects ScaiSend and SendGrid.
 
 mod controls;
+mod events;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use controls::Asked;
-use http::Method;
+use http::{HeaderMap, Method};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
+use super::signature::Scheme;
 use super::{
     Batch, JsonMailbox, Limits, Payload, Provider, Request, Response, about_len, body_of, from_of, subject_of, to_json,
 };
 use crate::address::Address;
 use crate::controls::{Control, Controls};
+use crate::feedback::{Feedback, Unverified};
 use crate::message::{Attachment, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 
@@ -154,6 +159,14 @@ impl Provider for SendGrid {
             401 | 403 => for_all(batch, &Outcome::from_cause(cause(split_credentials(response), response))),
             status => for_all(batch, &Outcome::from_cause(cause(kind_of_status(status), response))),
         }
+    }
+
+    fn scheme(&self) -> &'static Scheme {
+        events::scheme(self.dialect)
+    }
+
+    fn events(&self, headers: &HeaderMap, body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified> {
+        events::read(self.dialect, headers, body, now)
     }
 }
 
