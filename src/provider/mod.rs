@@ -1,10 +1,12 @@
 //! The APIs' language, both ways: a message becomes a request, a response becomes outcomes. No SMTP code here, no I/O.
 
 pub mod answer;
+pub mod event;
 pub mod nexuspromail;
 mod payload;
 pub mod sendgrid;
 pub mod setup;
+pub mod signature;
 pub mod status;
 
 use std::borrow::Cow;
@@ -17,10 +19,12 @@ use http::{HeaderMap, Method};
 use crate::address::Address;
 use crate::config::{Provider as Settings, ProviderKind};
 use crate::controls::{Capacity, Controls};
+use crate::feedback::{Feedback, Unverified};
 use crate::message::{Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 use crate::secret::Secret;
 use crate::suppression::Reason;
+use signature::Scheme;
 
 pub use payload::{Payload, Pieces};
 
@@ -80,6 +84,30 @@ pub trait Provider: Send + Sync {
     /// What the answer to a question says: to that of [`Provider::lookup`], or to one of [`Found::Perhaps`].
     fn found(&self, _search: &Search<'_>, _response: &Response) -> Found {
         Found::Nothing
+    }
+
+    /// How its webhook requests are signed.
+    fn scheme(&self) -> &'static Scheme;
+
+    /// The events of a webhook request whose signature is good.
+    ///
+    /// # Errors
+    /// It is no event of its, or one from too long ago.
+    fn events(&self, headers: &HeaderMap, body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified>;
+
+    /// The events of a webhook request, once it has been verified: nothing in it is read before.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    fn feedback(
+        &self,
+        headers: &HeaderMap,
+        body: &Bytes,
+        secrets: &[Secret],
+        now: SystemTime,
+    ) -> Result<Vec<Feedback>, Unverified> {
+        self.scheme().verify(headers, body, secrets, now)?;
+        self.events(headers, body, now)
     }
 }
 

@@ -1,19 +1,23 @@
 //! The SendGrid v3 shape, `POST /v3/mail/send`: personalizations; dialects ScaiSend and SendGrid.
 
 mod controls;
+mod events;
 mod lists;
 mod lookup;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use controls::Asked;
-use http::Method;
+use http::{HeaderMap, Method};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
+use super::signature::Scheme;
 use super::{
     Batch, Found, JsonMailbox, Limits, Listed, Pieces, Provider, Request, Response, Search, body_of, from_of,
     subject_of, to_json,
@@ -21,6 +25,7 @@ use super::{
 use crate::address::Address;
 use crate::config::Lookup;
 use crate::controls::{Control, Controls};
+use crate::feedback::{Feedback, Unverified};
 use crate::message::{Attachment, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 use crate::suppression::Reason;
@@ -195,6 +200,14 @@ impl Provider for SendGrid {
 
     fn found(&self, search: &Search<'_>, response: &Response) -> Found {
         lookup::found(&self.url, self.lookup, search, response)
+    }
+
+    fn scheme(&self) -> &'static Scheme {
+        events::scheme(self.dialect)
+    }
+
+    fn events(&self, headers: &HeaderMap, body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified> {
+        events::read(self.dialect, headers, body, now)
     }
 }
 

@@ -46,4 +46,5 @@ mod transcripts;
 mod users;
 mod utf8_addresses;
 mod web;
+mod webhook_cases;
 mod world;
