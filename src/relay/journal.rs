@@ -120,7 +120,8 @@ impl Journal {
         }
     }
 
-    fn show(self, address: &Address) -> String {
+    /// An address as the log shows it.
+    pub fn show(self, address: &Address) -> String {
         match self.addresses {
             LogAddresses::Full => address.to_string(),
             LogAddresses::Domain => format!("*@{}", address.domain()),

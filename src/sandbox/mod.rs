@@ -27,6 +27,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::address::Alphabet;
 use crate::config::ProviderKind;
+use crate::secret::Secret;
 use answer::Refusal;
 use mailbox::{Mail, Mailbox};
 use webhooks::Webhook;
@@ -56,6 +57,8 @@ pub struct Settings {
 pub struct Sandbox {
     mailbox: Mutex<Mailbox>,
     webhooks: Mutex<Vec<Webhook>>,
+    /// Not registered by anybody, and in no list: the relay that the sandbox is a part of.
+    own: Mutex<Vec<Webhook>>,
     tries: Mutex<HashMap<String, u32>>,
     reading: Semaphore,
     sender: events::Sender,
@@ -69,6 +72,7 @@ impl Sandbox {
         Arc::new(Self {
             mailbox: Mutex::new(Mailbox::new(MAX_MAILS, MAX_OCTETS)),
             webhooks: Mutex::default(),
+            own: Mutex::default(),
             tries: Mutex::default(),
             reading: Semaphore::new(MAX_READING),
             sender: events::Sender::new(settings.post),
@@ -94,6 +98,11 @@ impl Sandbox {
         page::routes(api).fallback(nothing_here).layer(DefaultBodyLimit::max(SMALL)).with_state(Arc::clone(self))
     }
 
+    /// Sends all events of an API there, besides those that were registered.
+    pub fn report_to(&self, api: ProviderKind, url: String, secret: Secret) {
+        locked(&self.own).push(Webhook::of_everything(api, url, secret));
+    }
+
     fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
         locked(&self.mailbox)
     }
@@ -106,7 +115,9 @@ impl Sandbox {
     fn keep(&self, mails: Vec<Mail>) {
         for mail in &mails {
             if mail.taken && !mail.test {
-                let webhooks = self.webhooks().iter().filter(|one| one.api == mail.provider).cloned().collect();
+                let (own, registered) = (locked(&self.own), self.webhooks());
+                let all = own.iter().chain(registered.iter());
+                let webhooks = all.filter(|one| one.api == mail.provider).cloned().collect();
                 self.sender.announce(mail, webhooks);
             }
         }

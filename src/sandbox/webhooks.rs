@@ -54,6 +54,11 @@ pub(super) struct Webhook {
 }
 
 impl Webhook {
+    /// One that wants all events.
+    pub(super) fn of_everything(api: ProviderKind, url: String, secret: Secret) -> Self {
+        Self { id: "wh_own".to_owned(), api, url, secret, events: vec!["*".to_owned()] }
+    }
+
     pub(super) fn wants(&self, event: &str) -> bool {
         self.events.iter().any(|name| name == "*" || name == event)
     }
