@@ -45,13 +45,16 @@ const OF_RECIPIENT: &str = "account = :account AND folded = :folded AND (:exact 
 fn act(sql: &Connection, policy: &Policy, most: usize) -> rusqlite::Result<Acted> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let scene = Scene { sql, policy };
-    let waiting = scene.read("processed = 0 ORDER BY number LIMIT :most", &[(":most", &most)])?;
+    let waiting = scene.read(
+        "number IN (SELECT number FROM waiting ORDER BY number LIMIT :most) ORDER BY number",
+        &[(":most", &most)],
+    )?;
     let mut acted = Acted { events: waiting.len(), ..Acted::default() };
     for mut event in waiting {
         if event.domain.is_none() {
             event.domain = events::learn_domain(sql, event.number)?;
         }
-        sql.prepare_cached("UPDATE events SET processed = 1 WHERE number = ?1")?.execute(params![event.number])?;
+        sql.prepare_cached("DELETE FROM waiting WHERE number = ?1")?.execute(params![event.number])?;
         match scene.effect(&event)? {
             Change::None => {}
             Change::Suppressed => acted.suppressed += 1,

@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::sqlite::{Conditions, count, millis, moment, page, page_size, word};
-use super::{Answer, MessageQuery, MessageRecord, Page, Store};
+use super::{Answer, MessageQuery, MessageRecord, Page, Store, writer};
 
 const SELECT: &str = "SELECT number, id, at, client, principal, sender, recipient, account, provider_id, outcome, reply, \
                       bytes FROM messages";
@@ -15,7 +15,9 @@ impl Store {
     pub fn log(&self, lines: Vec<MessageRecord>) {
         if self.shared.settings.max_messages > 0 {
             let weight = lines.len();
-            self.shared.writer.post(weight, move |sql| lines.iter().try_for_each(|line| insert(sql, line)));
+            self.shared
+                .writer
+                .post(weight, writer::MOST_LINES, move |sql| lines.iter().try_for_each(|line| insert(sql, line)));
         }
     }
 
@@ -102,12 +104,13 @@ fn read(row: &Row<'_>) -> rusqlite::Result<MessageRecord> {
     })
 }
 
-/// The last event about a line, by the time it happened at. Another account's provider may have given the same id.
+/// The last event about a line, by the time it happened at. Another account's provider may have given the same id. (`+`: a
+/// message has few events, a recipient may have many.)
 fn join_event(sql: &Connection, line: &mut MessageRecord) -> rusqlite::Result<()> {
     let Some(provider_id) = &line.provider_id else { return Ok(()) };
     line.last_event = sql
         .prepare_cached(
-            "SELECT kind, at FROM events WHERE message_id = ?1 AND account = ?2 AND folded = ?3
+            "SELECT kind, at FROM events WHERE message_id = ?1 AND +account = ?2 AND +folded = ?3
              ORDER BY at DESC, number DESC LIMIT 1",
         )?
         .query_row(params![provider_id, line.account, line.recipient.to_lowercase()], |row| {
