@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -96,6 +96,7 @@ impl Events {
             transport: Arc::new(HttpTransport::new(None, None)?),
             bell: self.bell.clone(),
             metrics: Arc::clone(metrics),
+            clock: SystemTime::now,
         }))
     }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, ToSql, named_params, params};
 
 use super::sqlite::{millis, moment, span, time, word};
 use super::suppressions::{claim, lifted, strength};
-use super::{Acted, Answer, Store, events};
+use super::{Acted, Answer, Changed, Store, events};
 use crate::address::{Address, Alphabet};
 use crate::feedback::EventKind;
 use crate::suppression::{Effect, Policy, Reason, Scope, ScopeOfEvents, Suppression};
@@ -55,13 +55,21 @@ fn act(sql: &Connection, policy: &Policy, most: usize) -> rusqlite::Result<Acted
             event.domain = events::learn_domain(sql, event.number)?;
         }
         sql.prepare_cached("DELETE FROM waiting WHERE number = ?1")?.execute(params![event.number])?;
-        match scene.effect(&event)? {
-            Change::None => {}
-            Change::Suppressed => acted.suppressed += 1,
-            Change::Lifted => acted.lifted += 1,
-        }
+        let lifted = match scene.effect(&event)? {
+            Change::None => continue,
+            Change::Suppressed => false,
+            Change::Lifted => true,
+        };
+        *(if lifted { &mut acted.lifted } else { &mut acted.suppressed }) += 1;
+        acted.changes.push(changed(event, lifted));
     }
     Ok(acted)
+}
+
+fn changed(event: Told, lifted: bool) -> Changed {
+    let address = key(&event).to_owned();
+    let Told { account, kind, event_id, reason, .. } = event;
+    Changed { address, lifted, account, kind, event_id, reason }
 }
 
 /// What an event did.

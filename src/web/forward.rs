@@ -45,6 +45,8 @@ pub struct Forwarder {
     pub bell: Bell,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// What time it is.
+    pub clock: fn() -> SystemTime,
 }
 
 /// How long to wait before the next round.
@@ -87,15 +89,15 @@ impl Forwarder {
 
     /// Posts those that are due, the oldest first.
     async fn round(&self) -> Answer<Next> {
-        let due = self.store.forwards(SystemTime::now(), MOST).await?;
+        let due = self.store.forwards((self.clock)(), MOST).await?;
         if due.is_empty() {
             let next = self.store.next_forward().await?;
-            let wait = next.map_or(IDLE, |next| next.duration_since(SystemTime::now()).unwrap_or_default());
+            let wait = next.map_or(IDLE, |next| next.duration_since((self.clock)()).unwrap_or_default());
             return Ok(Next::Idle(wait.clamp(Duration::from_millis(10), IDLE)));
         }
         let arrived = join_all(due.iter().map(|event| self.post(event))).await;
         for (event, arrived) in due.iter().zip(&arrived) {
-            let again = (!arrived).then(|| SystemTime::now() + pause(EVENT_PAUSE, event.tries, fastrand::f64()));
+            let again = (!arrived).then(|| (self.clock)() + pause(EVENT_PAUSE, event.tries, fastrand::f64()));
             self.store.forwarded(event.number, again).await?;
         }
         Ok(if arrived.contains(&true) { Next::Now } else { Next::Outage })
@@ -103,7 +105,7 @@ impl Forwarder {
 
     /// Whether the application has it now: any 2xx says so. A redirect does not, and is not followed.
     async fn post(&self, event: &Forward) -> bool {
-        let request = request(&self.url, &self.secret, &event.event, SystemTime::now());
+        let request = request(&self.url, &self.secret, &event.event, (self.clock)());
         let why = match self.transport.send(&request, Instant::now() + ANSWER).await {
             Ok(response) if (200..300).contains(&response.status) => None,
             Ok(response) => Some(format!("it answers {}", response.status)),

@@ -7,9 +7,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::address::{Address, Alphabet};
 use crate::metrics::Metrics;
 use crate::relay::journal::Journal;
-use crate::store::{Acted, Answer, Store};
+use crate::store::{Acted, Answer, Changed, Store};
 use crate::suppression::Policy;
 
 /// Most events at a time: other writers wait no longer than for these.
@@ -103,6 +104,13 @@ impl Worker {
     fn tell(&self, acted: &Acted) {
         self.metrics.suppressions_added.inc_by(acted.suppressed as u64);
         self.metrics.suppressions_lifted.inc_by(acted.lifted as u64);
+        for Changed { address, lifted, account, kind, event_id, reason } in &acted.changes {
+            let address =
+                Address::parse_in(Alphabet::Utf8, address).map(|it| self.journal.show(&it)).unwrap_or_default();
+            let reason = reason.as_ref().map(|reason| self.journal.hide_addresses(reason));
+            let said = if *lifted { "no longer suppressed" } else { "suppressed" };
+            tracing::info!(address, account, event = kind.name(), event_id, reason, "{said}");
+        }
     }
 
     /// Also the try that finds out whether the store can be written to again.
