@@ -30,6 +30,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::address::{Address, Alphabet};
+use crate::app::Fault;
 use crate::config::layers::{Layers, Loaded, Problem};
 
 /// Exit code for a wrong command line (sysexits.h EX_USAGE).
@@ -119,6 +120,13 @@ impl Failure {
         let lines: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
         let count = if lines.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", lines.len()) };
         Self { message: format!("the configuration has {count}:\n{}", lines.join("\n")), code: CONFIG }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        let failure = Self::new(fault.message);
+        if fault.is_config { failure.with_code(CONFIG) } else { failure }
     }
 }
 

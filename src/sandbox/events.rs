@@ -5,9 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -15,6 +13,8 @@ use super::mailbox::Mail;
 use super::steering::{self, Fate};
 use super::webhooks::Webhook;
 use crate::config::ProviderKind;
+use crate::provider::signature::sign;
+use crate::secret::Secret;
 
 /// Header names and values of an event.
 pub type Headers = Vec<(&'static str, String)>;
@@ -161,21 +161,12 @@ impl Event<'_> {
 
 /// `X-NexusProMail-Signature`: over the body alone.
 pub fn nexuspromail_signature(secret: &str, body: &[u8]) -> String {
-    hmac_hex(secret, &[body])
+    sign(&Secret::new(secret), &[body])
 }
 
 /// `X-ScaiSend-Signature`: over `<timestamp>.<body>`.
 pub fn scaisend_signature(secret: &str, timestamp: u64, body: &[u8]) -> String {
-    hmac_hex(secret, &[timestamp.to_string().as_bytes(), b".", body])
-}
-
-fn hmac_hex(secret: &str, parts: &[&[u8]]) -> String {
-    // HMAC takes keys of any length: there is always a code.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    sign(&Secret::new(secret), &[timestamp.to_string().as_bytes(), b".", body])
 }
 
 fn unix(time: SystemTime) -> u64 {

@@ -32,6 +32,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::address::Alphabet;
 use crate::config::ProviderKind;
+use crate::secret::Secret;
 use answer::Refusal;
 use domains::Domain;
 use keys::Key;
@@ -65,6 +66,8 @@ pub struct Sandbox {
     webhooks: Mutex<Vec<Webhook>>,
     domains: Mutex<Vec<Domain>>,
     keys: Mutex<Vec<Key>>,
+    /// Not registered by anybody, and in no list: the relay that the sandbox is a part of.
+    own: Mutex<Vec<Webhook>>,
     tries: Mutex<HashMap<String, u32>>,
     reading: Semaphore,
     sender: events::Sender,
@@ -80,6 +83,7 @@ impl Sandbox {
             webhooks: Mutex::default(),
             domains: Mutex::default(),
             keys: Mutex::default(),
+            own: Mutex::default(),
             tries: Mutex::default(),
             reading: Semaphore::new(MAX_READING),
             sender: events::Sender::new(settings.post),
@@ -111,6 +115,11 @@ impl Sandbox {
         page::routes(api).fallback(nothing_here).layer(DefaultBodyLimit::max(SMALL)).with_state(Arc::clone(self))
     }
 
+    /// Sends all events of an API there, besides those that were registered.
+    pub fn report_to(&self, api: ProviderKind, url: String, secret: Secret) {
+        locked(&self.own).push(Webhook::of_everything(api, url, secret));
+    }
+
     fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
         locked(&self.mailbox)
     }
@@ -123,7 +132,9 @@ impl Sandbox {
     fn keep(&self, mails: Vec<Mail>) {
         for mail in &mails {
             if mail.taken && !mail.test {
-                let webhooks = self.webhooks().iter().filter(|one| one.api == mail.provider).cloned().collect();
+                let (own, registered) = (locked(&self.own), self.webhooks());
+                let all = own.iter().chain(registered.iter());
+                let webhooks = all.filter(|one| one.api == mail.provider).cloned().collect();
                 self.sender.announce(mail, webhooks);
             }
         }

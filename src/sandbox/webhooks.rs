@@ -86,6 +86,13 @@ impl Webhook {
         }
     }
 
+    /// One that wants all events, and has this secret.
+    pub(super) fn of_everything(api: ProviderKind, url: String, secret: Secret) -> Self {
+        let webhook = Self::new(api, url, vec!["*".to_owned()]);
+        locked(&webhook.now).secret = secret;
+        webhook
+    }
+
     /// As it is shown; the secret only once.
     fn json(&self, with_secret: bool) -> Value {
         let now = locked(&self.now);

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, ToSql, named_params, params};
 
 use super::sqlite::{millis, moment, span, time, word};
 use super::suppressions::{claim, lifted, strength};
-use super::{Acted, Answer, Store, events};
+use super::{Acted, Answer, Changed, Store, events};
 use crate::address::{Address, Alphabet};
 use crate::feedback::EventKind;
 use crate::suppression::{Effect, Policy, Reason, Scope, ScopeOfEvents, Suppression};
@@ -45,20 +45,31 @@ const OF_RECIPIENT: &str = "account = :account AND folded = :folded AND (:exact 
 fn act(sql: &Connection, policy: &Policy, most: usize) -> rusqlite::Result<Acted> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let scene = Scene { sql, policy };
-    let waiting = scene.read("processed = 0 ORDER BY number LIMIT :most", &[(":most", &most)])?;
+    let waiting = scene.read(
+        "number IN (SELECT number FROM waiting ORDER BY number LIMIT :most) ORDER BY number",
+        &[(":most", &most)],
+    )?;
     let mut acted = Acted { events: waiting.len(), ..Acted::default() };
     for mut event in waiting {
         if event.domain.is_none() {
             event.domain = events::learn_domain(sql, event.number)?;
         }
-        sql.prepare_cached("UPDATE events SET processed = 1 WHERE number = ?1")?.execute(params![event.number])?;
-        match scene.effect(&event)? {
-            Change::None => {}
-            Change::Suppressed => acted.suppressed += 1,
-            Change::Lifted => acted.lifted += 1,
-        }
+        sql.prepare_cached("DELETE FROM waiting WHERE number = ?1")?.execute(params![event.number])?;
+        let lifted = match scene.effect(&event)? {
+            Change::None => continue,
+            Change::Suppressed => false,
+            Change::Lifted => true,
+        };
+        *(if lifted { &mut acted.lifted } else { &mut acted.suppressed }) += 1;
+        acted.changes.push(changed(event, lifted));
     }
     Ok(acted)
+}
+
+fn changed(event: Told, lifted: bool) -> Changed {
+    let address = key(&event).to_owned();
+    let Told { account, kind, event_id, reason, .. } = event;
+    Changed { address, lifted, account, kind, event_id, reason }
 }
 
 /// What an event did.

@@ -11,8 +11,9 @@ use crate::address::{Address, Alphabet};
 use crate::feedback::Feedback;
 
 /// The columns of [`read`].
-pub(super) const COLUMNS: &str = "events.number, account, event_id, received, processed, kind, word, at, message_id, \
-                                  recipient, reason, raw";
+pub(super) const COLUMNS: &str = "events.number, account, event_id, received, kind, word, at, message_id, recipient, \
+                                  reason, raw, NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.number = events.number) \
+                                  AS processed";
 
 impl Store {
     /// Keeps events; on the disk when this returns. For each: whether it is new (false: its id came before).
@@ -33,6 +34,7 @@ impl Store {
             for event in &events {
                 let number = insert(sql, &account, event, received)?;
                 if let Some(number) = number {
+                    sql.prepare_cached("INSERT INTO waiting (number) VALUES (?1)")?.execute([number])?;
                     learn_domain(sql, number)?;
                     if forward {
                         forwards::wait(sql, number, received)?;
@@ -46,14 +48,15 @@ impl Store {
     }
 
     /// Lets the events that the query means wait for [`Store::act`] again; all of them, whatever its `after` and `limit`.
-    /// Returns how many.
+    /// Returns how many did not wait already.
     ///
     /// # Errors
     /// The store cannot be written to.
     pub async fn replay(&self, query: EventQuery) -> Answer<usize> {
         self.write(move |sql| {
             let which = conditions(&EventQuery { after: None, ..query });
-            let (mut statement, values) = which.prepare(sql, "UPDATE events SET processed = 0", "")?;
+            let (mut statement, values) =
+                which.prepare(sql, "INSERT OR IGNORE INTO waiting SELECT number FROM events", "")?;
             statement.execute(values)
         })
         .await
@@ -92,7 +95,8 @@ impl Store {
 fn conditions(query: &EventQuery) -> Conditions {
     let mut conditions = Conditions::default();
     conditions
-        .and("account = ?", query.account.clone())
+        // By its number, not by the index of ids.
+        .and("+account = ?", query.account.clone())
         .and("kind = ?", query.kind.map(|kind| kind.name().to_owned()))
         .and("folded = ?", query.recipient.as_ref().map(|recipient| recipient.to_lowercase()))
         .and("message_id = ?", query.message_id.clone())
@@ -109,8 +113,8 @@ fn insert(sql: &Connection, account: &str, event: &Feedback, received: SystemTim
     let inserted = sql
         .prepare_cached(
             "INSERT INTO events
-                 (account, event_id, received, processed, kind, word, at, message_id, recipient, folded, reason, raw)
-             SELECT ?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
+                 (account, event_id, received, kind, word, at, message_id, recipient, folded, reason, raw)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
              WHERE NOT EXISTS (SELECT 1 FROM seen WHERE account = ?1 AND event_id = ?2)
              ON CONFLICT DO NOTHING",
         )?

@@ -42,6 +42,18 @@ impl Store {
         .await
     }
 
+    /// How many events wait to be forwarded.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn forwards_waiting(&self) -> Answer<u64> {
+        self.read(|sql| {
+            let waiting = |row: &rusqlite::Row<'_>| count(row, "waiting");
+            sql.query_row("SELECT count(*) AS waiting FROM outbox", [], waiting)
+        })
+        .await
+    }
+
     /// It arrived (`None`), or is to be tried again then.
     ///
     /// # Errors

@@ -104,12 +104,13 @@ fn read(row: &Row<'_>) -> rusqlite::Result<MessageRecord> {
     })
 }
 
-/// The last event about a line, by the time it happened at. Another account's provider may have given the same id.
+/// The last event about a line, by the time it happened at. Another account's provider may have given the same id. (`+`: a
+/// message has few events, a recipient may have many.)
 fn join_event(sql: &Connection, line: &mut MessageRecord) -> rusqlite::Result<()> {
     let Some(provider_id) = &line.provider_id else { return Ok(()) };
     line.last_event = sql
         .prepare_cached(
-            "SELECT kind, at FROM events WHERE message_id = ?1 AND account = ?2 AND folded = ?3
+            "SELECT kind, at FROM events WHERE message_id = ?1 AND +account = ?2 AND +folded = ?3
              ORDER BY at DESC, number DESC LIMIT 1",
         )?
         .query_row(params![provider_id, line.account, line.recipient.to_lowercase()], |row| {

@@ -194,7 +194,7 @@ pub struct EventQuery {
 }
 
 /// What became of events that were waiting for their effects.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acted {
     /// Events looked at.
     pub events: usize,
@@ -202,6 +202,25 @@ pub struct Acted {
     pub suppressed: usize,
     /// Addresses that were taken off it.
     pub lifted: usize,
+    /// Each of them, and what did it.
+    pub changes: Vec<Changed>,
+}
+
+/// An address whose place on the list an event has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The address, as the list has it.
+    pub address: String,
+    /// Whether it is off the list now.
+    pub lifted: bool,
+    /// The account whose webhook the event came by.
+    pub account: String,
+    /// Which sort of event.
+    pub kind: EventKind,
+    /// Its id.
+    pub event_id: String,
+    /// Its words.
+    pub reason: Option<String>,
 }
 
 /// An event on its way to the application (`webhooks.forward`).

@@ -28,7 +28,6 @@ CREATE TABLE events (
     account    TEXT NOT NULL,
     event_id   TEXT NOT NULL,
     received   INTEGER NOT NULL,
-    processed  INTEGER NOT NULL,
     kind       TEXT NOT NULL,
     word       TEXT NOT NULL,
     at         INTEGER NOT NULL,
@@ -40,10 +39,14 @@ CREATE TABLE events (
     raw        BLOB NOT NULL,
     UNIQUE (account, event_id)
 ) STRICT;
-CREATE INDEX events_waiting ON events (number) WHERE processed = 0;
 CREATE INDEX events_received ON events (received);
 CREATE INDEX events_recipient ON events (folded, account, kind, at) WHERE folded IS NOT NULL;
 CREATE INDEX events_message ON events (message_id) WHERE message_id IS NOT NULL;
+
+-- Events whose effects are not done. A table of its own: the rows of events are long.
+CREATE TABLE waiting (
+    number INTEGER PRIMARY KEY
+) STRICT;
 
 -- The ids of events that had to go before their time, so that they are known when they come again.
 CREATE TABLE seen (

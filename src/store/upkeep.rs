@@ -122,8 +122,9 @@ fn drop_events(sql: &Connection, which: &str, value: i64, known: i64, most: i64)
             "INSERT OR IGNORE INTO seen SELECT account, event_id, received FROM events WHERE number = ?1 AND received >= ?2",
         )?
         .execute(params![number, known])?;
-        sql.prepare_cached("DELETE FROM outbox WHERE number = ?1")?.execute([number])?;
-        sql.prepare_cached("DELETE FROM events WHERE number = ?1")?.execute([number])?;
+        for table in ["outbox", "waiting", "events"] {
+            sql.prepare_cached(&format!("DELETE FROM {table} WHERE number = ?1"))?.execute([number])?;
+        }
     }
     Ok(numbers.len())
 }

@@ -1,4 +1,9 @@
-//! Health, readiness and metrics, the admin API, and the accept loop that serves any router within limits.
+//! Health, readiness and metrics, the admin API, the providers' events, and the accept loop that serves any router within
+//! limits.
+
+pub mod forward;
+pub mod webhook;
+pub mod worker;
 
 pub mod admin;
 
@@ -54,12 +59,18 @@ pub struct AccountState {
 /// Asked at each readiness probe.
 pub type Accounts = Arc<dyn Fn() -> Vec<AccountState> + Send + Sync>;
 
+/// Why the store cannot be written to; asked at each readiness probe and by /metrics.
+pub type StoreTrouble = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What the three pages are made from.
+#[derive(Clone)]
 pub struct Web {
     /// The process's metrics.
     pub metrics: Arc<Metrics>,
     /// The accounts' states.
     pub accounts: Accounts,
+    /// The store's state.
+    pub store: StoreTrouble,
 }
 
 /// `GET /readyz`.
@@ -67,6 +78,13 @@ pub struct Web {
 struct Readiness {
     ready: bool,
     accounts: Vec<AccountState>,
+    store: StoreState,
+}
+
+#[derive(Serialize)]
+struct StoreState {
+    ready: bool,
+    reason: String,
 }
 
 /// The routes `/healthz`, `/readyz` and `/metrics`. They can be merged with another router: no fallback is set.
@@ -75,20 +93,23 @@ pub fn router(web: Web) -> Router {
     web.metrics.register(&mut registry);
     Router::new()
         .route("/healthz", get(|| async { fresh("ok\n") }))
-        .route("/readyz", get(readiness).with_state(web.accounts))
-        .route("/metrics", get(metrics).with_state(Arc::new(registry)))
+        .route("/readyz", get(readiness).with_state(web.clone()))
+        .route("/metrics", get(metrics).with_state((Arc::new(registry), web)))
 }
 
 /// Red when no account takes mail. One of several that does not is named, but others still send: the relay should go on to
-/// get mail.
-async fn readiness(State(accounts): State<Accounts>) -> Response {
-    let accounts = accounts();
+/// get mail. So it should while the store is in trouble, which therefore is said and turns nothing red: mail flows without
+/// it, and a relay out of service would make an outage of a full disk.
+async fn readiness(State(web): State<Web>) -> Response {
+    let (accounts, trouble) = ((web.accounts)(), (web.store)());
+    let store = StoreState { ready: trouble.is_none(), reason: trouble.unwrap_or_else(|| "ok".to_owned()) };
     let ready = accounts.iter().any(|account| account.ready);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    fresh((status, Json(Readiness { ready, accounts })))
+    fresh((status, Json(Readiness { ready, accounts, store })))
 }
 
-async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
+async fn metrics(State((registry, web)): State<(Arc<Registry>, Web)>) -> Response {
+    web.metrics.store_ready.set((web.store)().is_none().into());
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => fresh(([(header::CONTENT_TYPE, OPENMETRICS)], text)),

@@ -47,4 +47,5 @@ mod users;
 mod utf8_addresses;
 mod web;
 mod webhook_cases;
+mod webhooks;
 mod world;

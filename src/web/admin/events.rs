@@ -72,6 +72,7 @@ pub(super) async fn replay(State(admin): State<Arc<Admin>>, request: Request) ->
         ..EventQuery::default()
     };
     let events = admin.store.replay(query).await?;
+    admin.bell.ring();
     info!(events, "an operator has events worked through again");
     Ok(Json(Replayed { events }))
 }

@@ -35,6 +35,7 @@ use crate::relay::http::{Transport, TransportError};
 use crate::relay::journal::Journal;
 use crate::store::{Store, StoreError};
 use crate::suppression::Policy;
+use crate::web::worker::Bell;
 
 /// Largest body of a call, in octets; longer lists come in parts.
 const MAX_BODY: usize = 8 << 20;
@@ -68,6 +69,8 @@ pub struct Admin {
     pub accounts: BTreeMap<String, Account>,
     /// How addresses are logged.
     pub journal: Journal,
+    /// Rung when events are to be acted on again. On the file of a stopped relay nobody hears it: its next start acts.
+    pub bell: Bell,
 }
 
 impl Admin {
