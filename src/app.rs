@@ -357,7 +357,7 @@ fn webhook_post() -> Result<sandbox::events::Post, String> {
                 Request { api_key: None, method: Method::POST, url, headers, body: Payload::json(body.to_vec()) };
             match transport.send(&request, Instant::now() + WEBHOOK_TIMEOUT).await {
                 Ok(response) => Ok(response.status),
-                Err(error) => Err(error.into_detail()),
+                Err(error) => Err(error.to_string()),
             }
         })
     }))

@@ -179,6 +179,8 @@ pub struct Provider {
     pub unsupported: Unsupported,
     /// Whether the API takes addresses whose local part is not ASCII (RFC 6531).
     pub utf8_addresses: bool,
+    /// How a mail whose outcome is not known is looked for at the API. Means something for `ScaiSend` only.
+    pub lookup: Lookup,
     /// Other replies than the table's for some outcomes.
     pub replies: Overrides,
     /// Longest pause a Retry-After can impose on the account.
@@ -251,6 +253,18 @@ pub enum Unsupported {
     Refuse,
     /// Send without it; the log says so each time.
     Degrade,
+}
+
+/// `providers.*.lookup`: the marker by which the API can be asked for a mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lookup {
+    /// In `custom_args`.
+    CustomArgs,
+    /// There, and one category as well: the API has a filter for those.
+    Category,
+    /// No marker, and nothing is asked.
+    Off,
 }
 
 /// `[delivery]`: time and policies.

@@ -1,15 +1,17 @@
 //! The APIs' language, both ways: a message becomes a request, a response becomes outcomes. No SMTP code here, no I/O.
 
 pub mod answer;
+pub mod event;
 pub mod nexuspromail;
 mod payload;
 pub mod sendgrid;
 pub mod setup;
+pub mod signature;
 pub mod status;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -17,10 +19,12 @@ use http::{HeaderMap, Method};
 use crate::address::Address;
 use crate::config::{Provider as Settings, ProviderKind};
 use crate::controls::{Capacity, Controls};
+use crate::feedback::{Feedback, Unverified};
 use crate::message::{Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 use crate::secret::Secret;
 use crate::suppression::Reason;
+use signature::Scheme;
 
 pub use payload::{Payload, Pieces};
 
@@ -66,6 +70,45 @@ pub trait Provider: Send + Sync {
     fn listed(&self, _recipient: &Address, _response: &Response) -> Result<Option<Listed>, String> {
         Ok(None)
     }
+
+    /// Whether its mails carry [`Batch::marker`], and can be looked for by it.
+    fn marks(&self) -> bool {
+        false
+    }
+
+    /// The request that asks for a mail; `None`: this API cannot be asked.
+    fn lookup(&self, _search: &Search<'_>) -> Option<Request> {
+        None
+    }
+
+    /// What the answer to a question says: to that of [`Provider::lookup`], or to one of [`Found::Perhaps`].
+    fn found(&self, _search: &Search<'_>, _response: &Response) -> Found {
+        Found::Nothing
+    }
+
+    /// How its webhook requests are signed.
+    fn scheme(&self) -> &'static Scheme;
+
+    /// The events of a webhook request whose signature is good.
+    ///
+    /// # Errors
+    /// It is no event of its, or one from too long ago.
+    fn events(&self, headers: &HeaderMap, body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified>;
+
+    /// The events of a webhook request, once it has been verified: nothing in it is read before.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    fn feedback(
+        &self,
+        headers: &HeaderMap,
+        body: &Bytes,
+        secrets: &[Secret],
+        now: SystemTime,
+    ) -> Result<Vec<Feedback>, Unverified> {
+        self.scheme().verify(headers, body, secrets, now)?;
+        self.events(headers, body, now)
+    }
 }
 
 /// An address on one of the API's own lists.
@@ -77,6 +120,36 @@ pub struct Listed {
     pub words: String,
 }
 
+/// A mail that an API may have taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Search<'a> {
+    /// What it carries, as [`Batch::marker`].
+    pub marker: &'a str,
+    /// Whom it was for.
+    pub group: &'a Personalization,
+    /// What it said.
+    pub message: &'a Message,
+    /// What was asked for beside.
+    pub controls: &'a Controls,
+    /// It was not sent before this.
+    pub since: SystemTime,
+}
+
+/// What an API says when it is asked for a mail.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// It took it, under this id.
+    Taken(String),
+    /// The answers to these would tell: the mails look like it, and their markers are not shown.
+    Perhaps(Vec<Request>),
+    /// It does not show it. That proves nothing: it may show it later.
+    Nothing,
+    /// The key may not ask; the API's words, which name the right that it lacks.
+    Forbidden(String),
+    /// No answer that says anything; why, and how long the API asks to be left alone.
+    Failed(String, Option<Duration>),
+}
+
 /// The provider that an account's settings name.
 pub fn build(settings: &Settings) -> Box<dyn Provider> {
     let url = send_url(settings);
@@ -84,7 +157,8 @@ pub fn build(settings: &Settings) -> Box<dyn Provider> {
         ProviderKind::NexusProMail => Box::new(nexuspromail::NexusProMail::new(url)),
         ProviderKind::ScaiSend => {
             let lists = settings.ask_suppressions.then(|| call_url(settings, ""));
-            Box::new(sendgrid::SendGrid::new(url, sendgrid::Dialect::ScaiSend).with_lists(lists))
+            let scaisend = sendgrid::SendGrid::new(url, sendgrid::Dialect::ScaiSend);
+            Box::new(scaisend.with_lookup(settings.lookup).with_lists(lists))
         }
         ProviderKind::SendGrid => Box::new(sendgrid::SendGrid::new(url, sendgrid::Dialect::SendGrid)),
     }
@@ -139,6 +213,9 @@ pub struct Limits {
 pub struct Batch {
     /// The groups; each becomes a message of its own.
     pub personalizations: Vec<Personalization>,
+    /// What tells this mail from all others at the API, where it can be asked for a mail: so all of its tries carry the
+    /// same. Recipients never see it.
+    pub marker: Option<Arc<str>>,
 }
 
 /// One recipient group: all of its members see each other and nobody else.
@@ -163,6 +240,11 @@ impl Personalization {
 }
 
 impl Batch {
+    /// These groups, without a marker.
+    pub fn of(personalizations: Vec<Personalization>) -> Self {
+        Self { personalizations, marker: None }
+    }
+
     /// Every recipient once, group by group, To before Cc: the order of [`Provider::classify`].
     pub fn recipients(&self) -> impl Iterator<Item = &Address> {
         self.personalizations.iter().flat_map(Personalization::mailboxes).map(|mailbox| &mailbox.address)

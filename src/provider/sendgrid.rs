@@ -1,23 +1,31 @@
 //! The SendGrid v3 shape, `POST /v3/mail/send`: personalizations; dialects ScaiSend and SendGrid.
 
 mod controls;
+mod events;
 mod lists;
+mod lookup;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use controls::Asked;
-use http::Method;
+use http::{HeaderMap, Method};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
+use super::signature::Scheme;
 use super::{
-    Batch, JsonMailbox, Limits, Listed, Pieces, Provider, Request, Response, body_of, from_of, subject_of, to_json,
+    Batch, Found, JsonMailbox, Limits, Listed, Pieces, Provider, Request, Response, Search, body_of, from_of,
+    subject_of, to_json,
 };
 use crate::address::Address;
+use crate::config::Lookup;
 use crate::controls::{Control, Controls};
+use crate::feedback::{Feedback, Unverified};
 use crate::message::{Attachment, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 use crate::suppression::Reason;
@@ -43,18 +51,31 @@ pub struct SendGrid {
     dialect: Dialect,
     /// The base of the calls for lists, if they are to be made.
     lists: Option<String>,
+    lookup: Lookup,
 }
 
 impl SendGrid {
-    /// The API at the address of its send call.
+    /// The API at the address of its send call; its mails cannot be looked for.
     pub fn new(url: String, dialect: Dialect) -> Self {
-        Self { url, dialect, lists: None }
+        Self { url, dialect, lookup: Lookup::Off, lists: None }
     }
 
     /// The same that is asked for its lists, below this address.
     #[must_use]
     pub fn with_lists(self, base: Option<String>) -> Self {
         Self { lists: base, ..self }
+    }
+
+    /// The same with mails that can be looked for in this way, if the address of that call can be told from the other's.
+    #[must_use]
+    pub fn with_lookup(self, lookup: Lookup) -> Self {
+        let lookup = if lookup::messages_url(&self.url).is_some() { lookup } else { Lookup::Off };
+        Self { lookup, ..self }
+    }
+
+    /// What the mails of a batch carry.
+    fn marker<'a>(&self, batch: &'a Batch) -> Option<&'a str> {
+        batch.marker.as_deref().filter(|_| self.marks())
     }
 }
 
@@ -141,7 +162,7 @@ impl Provider for SendGrid {
             // A template has a subject of its own and excludes a body.
             subject: if templated { message.subject.as_deref() } else { Some(subject_of(message)) },
             headers: headers_of(message, self.dialect),
-            asked: Asked::new(controls),
+            asked: Asked::new(controls, self.marker(batch), self.lookup),
         };
         let mut pieces = Pieces::of(to_json(&body));
         if !templated {
@@ -167,6 +188,26 @@ impl Provider for SendGrid {
 
     fn listed(&self, recipient: &Address, response: &Response) -> Result<Option<Listed>, String> {
         lists::read(recipient, response)
+    }
+
+    fn marks(&self) -> bool {
+        self.lookup != Lookup::Off
+    }
+
+    fn lookup(&self, search: &Search<'_>) -> Option<Request> {
+        self.marks().then(|| lookup::request(&self.url, self.lookup, search)).flatten()
+    }
+
+    fn found(&self, search: &Search<'_>, response: &Response) -> Found {
+        lookup::found(&self.url, self.lookup, search, response)
+    }
+
+    fn scheme(&self) -> &'static Scheme {
+        events::scheme(self.dialect)
+    }
+
+    fn events(&self, headers: &HeaderMap, body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified> {
+        events::read(self.dialect, headers, body, now)
     }
 }
 

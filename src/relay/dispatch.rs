@@ -7,6 +7,8 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::account::{Account, Delivered, Mail};
+use super::doubts::by_marker;
+use super::ledger::Doubt;
 use super::{Relay, all, suppressed};
 use crate::address::Address;
 use crate::envelope::{Envelope, Transaction};
@@ -23,7 +25,13 @@ pub(super) type Part<'a> = (Vec<&'a Arc<Account>>, Envelope);
 
 impl Relay {
     /// A verdict for each recipient of `open`, those of a transaction that are still to be sent to.
-    pub(super) async fn dispatch(&self, transaction: &Transaction, mut open: Envelope, deadline: Instant) -> Delivered {
+    pub(super) async fn dispatch(
+        &self,
+        transaction: &Transaction,
+        mut open: Envelope,
+        doubts: &[Doubt],
+        deadline: Instant,
+    ) -> Delivered {
         let mut whole = Delivered::default();
         let headers = self.headers(transaction);
         if self.routes.look_at_headers() {
@@ -31,7 +39,7 @@ impl Relay {
         }
         let (parts, lost) = self.parts(transaction, open, &headers);
         whole.verdicts.extend(lost);
-        let parts = parts.into_iter().map(|(accounts, part)| self.serve(transaction, part, accounts, deadline));
+        let parts = parts.into_iter().map(|(accounts, part)| self.serve(transaction, part, accounts, doubts, deadline));
         for delivered in join_all(parts).await {
             whole.absorb(delivered);
         }
@@ -102,6 +110,7 @@ impl Relay {
         transaction: &Transaction,
         mut open: Envelope,
         accounts: Vec<&Arc<Account>>,
+        doubts: &[Doubt],
         deadline: Instant,
     ) -> Delivered {
         let mut whole = Delivered::default();
@@ -109,7 +118,7 @@ impl Relay {
             let behind = accounts.get(n + 1..).unwrap_or_default();
             let reserve = behind.iter().map(|account| account.attempt_timeout()).sum();
             let by = deadline.checked_sub(reserve).unwrap_or(deadline);
-            let mut delivered = self.send_by(account, transaction, &open, by).await;
+            let mut delivered = self.send_by(account, transaction, &open, doubts, by).await;
             if behind.is_empty() {
                 whole.absorb(delivered);
                 break;
@@ -133,10 +142,14 @@ impl Relay {
         account: &Account,
         transaction: &Transaction,
         open: &Envelope,
+        doubts: &[Doubt],
         deadline: Instant,
     ) -> Delivered {
         match self.prepare(account, transaction, open) {
-            Ok((message, plan)) => deliver(account, &message, plan, transaction, deadline).await,
+            Ok((message, mut plan)) => {
+                plan.batches = plan.batches.into_iter().flat_map(|batch| by_marker(batch, doubts)).collect();
+                deliver(account, &message, plan, transaction, deadline).await
+            }
             Err(cause) => all(open, account.name(), &account.told(cause)),
         }
     }

@@ -1,6 +1,7 @@
 //! The way to the API: a trait, and its one implementation over reqwest.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -51,12 +52,10 @@ pub enum TransportError {
     },
 }
 
-impl TransportError {
-    /// What went wrong, where nothing depends on whether it was taken.
-    pub fn into_detail(self) -> String {
-        match self {
-            Self::NotSent { detail, .. } | Self::Lost { detail } => detail,
-        }
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::NotSent { detail, .. } | Self::Lost { detail }) = self;
+        f.write_str(detail)
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod breaker;
 mod dispatch;
+mod doubts;
 pub mod http;
 pub mod journal;
 pub mod ledger;
@@ -32,7 +33,7 @@ use crate::store::Store;
 use crate::suppression::Policy;
 use account::{Account, Delivered};
 use journal::{Entry, Journal};
-use ledger::{Ledger, Receipt};
+use ledger::{Ledger, Recalled, Receipt};
 use reporting::Reports;
 use suppressed::{Suppressions, Way};
 
@@ -91,7 +92,7 @@ impl Relay {
         let suppressions = Suppressions::new(store.clone(), suppression, clear);
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
         let accounts = accounts.into_iter().map(|account| (account.name().to_owned(), account)).collect();
-        let (ledger, reports) = (Arc::default(), Reports::of("localhost"));
+        let (ledger, reports) = (Arc::new(Ledger::new(Arc::clone(&metrics))), Reports::of("localhost"));
         Self {
             accounts,
             routes,
@@ -201,8 +202,8 @@ impl Relay {
             let (reply, each) = self.tell(&transaction, &pending, begun);
             return Settled { reply, each, receipt: None };
         };
-        let accepted = self.ledger.recall(&transaction);
-        let mut delivered = self.attend(&transaction, accepted, begun + self.deadline).await;
+        let recalled = self.ledger.recall(&transaction);
+        let mut delivered = self.attend(&transaction, recalled, begun + self.deadline).await;
         delivered.verdicts = in_envelope_order(&transaction.envelope, delivered.verdicts);
         let (reply, each) = self.tell(&transaction, &delivered, begun);
         let due = self.due(&transaction, &delivered.verdicts, &reply, begun);
@@ -213,13 +214,16 @@ impl Relay {
         Settled { reply, each, receipt: Some(receipt) }
     }
 
-    /// A verdict for each recipient: for those that were `accepted` before, and for the others by what the API says now.
-    async fn attend(&self, transaction: &Transaction, accepted: Vec<Verdict>, deadline: Instant) -> Delivered {
+    /// A verdict for each recipient: for those that were accepted before, or were in doubt and are found to be, and for the
+    /// others by what the API says now.
+    async fn attend(&self, transaction: &Transaction, recalled: Recalled, deadline: Instant) -> Delivered {
+        let Recalled { mut accepted, doubts } = recalled;
+        accepted.extend(self.recheck(transaction, &doubts, deadline).await);
         let mut open = transaction.envelope.clone();
         open.recipients.retain(|recipient| accepted.iter().all(|verdict| verdict.recipient != *recipient));
         let mut delivered = Delivered::default();
         if !open.recipients.is_empty() {
-            delivered = self.dispatch(transaction, open, deadline).await;
+            delivered = self.dispatch(transaction, open, &doubts, deadline).await;
         }
         delivered.verdicts.extend(accepted);
         self.learn_of_key(transaction, &delivered.verdicts);

@@ -142,7 +142,7 @@ impl Relay {
 
     async fn send_letter(&self, letter: &Letter<'_>, deadline: Instant) -> Fate {
         let accounts = letter.accounts.clone();
-        let delivered = self.serve(&letter.transaction, letter.envelope.clone(), accounts, deadline).await;
+        let delivered = self.serve(&letter.transaction, letter.envelope.clone(), accounts, &[], deadline).await;
         match delivered.verdicts.first().map(|verdict| &verdict.outcome) {
             Some(Outcome::Accepted { id }) => ("accepted", id.clone().unwrap_or_default()),
             Some(Outcome::Deferred(cause) | Outcome::Rejected(cause)) => failure(cause),

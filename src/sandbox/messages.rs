@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -19,11 +20,12 @@ use crate::config::ProviderKind;
 /// Entries of a page, unless asked otherwise, and at most.
 const PAGE_SIZE: (usize, usize) = (25, 100);
 /// The filters that the sandbox knows.
-const FILTERS: &[&str] = &["to_email", "from_email", "subject", "status", "category", "page", "page_size"];
+const FILTERS: &[&str] =
+    &["to_email", "from_email", "subject", "status", "category", "start_date", "end_date", "page", "page_size"];
 
 /// `GET /v3/messages/{id}`.
 pub(super) async fn show(State(sandbox): State<Arc<Sandbox>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let shown = authorize(&headers).and_then(|_| {
+    let shown = may_read(&headers).and_then(|()| {
         let mailbox = sandbox.mailbox();
         let mail = mailbox.get(&id).filter(|mail| is_message(mail));
         mail.map(whole).ok_or_else(|| Refusal::not_found("Message not found"))
@@ -37,7 +39,14 @@ pub(super) async fn list(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    answer(authorize(&headers).and_then(|_| page(&sandbox, &query)))
+    answer(may_read(&headers).and_then(|()| page(&sandbox, &query)))
+}
+
+/// The vendor advises a key for sending alone; such a one may not read. The scope's name is not in its pages.
+fn may_read(headers: &HeaderMap) -> Result<(), Refusal> {
+    let key = authorize(headers)?;
+    let missing = || Refusal::new(StatusCode::FORBIDDEN, "forbidden", "Missing required scope: messages.read");
+    if key.contains("sendonly") { Err(missing()) } else { Ok(()) }
 }
 
 fn answer(shown: Result<Value, Refusal>) -> Response {
@@ -53,8 +62,11 @@ fn page(sandbox: &Sandbox, query: &HashMap<String, String>) -> Result<Value, Ref
     if page_size > PAGE_SIZE.1 {
         return Err(Refusal::unusable(format!("page_size must be at most {}", PAGE_SIZE.1)));
     }
+    let (start, end) = (date(query, "start_date")?, date(query, "end_date")?);
+    let in_time = |mail: &Mail| start.is_none_or(|start| mail.time >= start) && end.is_none_or(|end| mail.time <= end);
     let mailbox = sandbox.mailbox();
-    let found: Vec<&Mail> = mailbox.iter().filter(|mail| is_message(mail) && matches(mail, query)).collect();
+    let found = mailbox.iter().filter(|mail| is_message(mail) && in_time(mail) && matches(mail, query));
+    let found: Vec<&Mail> = found.collect();
     let messages: Vec<_> = found.iter().skip((page - 1).saturating_mul(page_size)).take(page_size).collect();
     Ok(json!({
         "messages": messages.into_iter().map(|mail| brief(mail)).collect::<Vec<_>>(),
@@ -66,6 +78,14 @@ pub(super) fn number(query: &HashMap<String, String>, name: &str, default: usize
     let Some(text) = query.get(name) else { return Ok(default) };
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| Refusal::unusable(format!("{name} must be a whole number from 1")))
+}
+
+/// A date, or a date and a time: which of them the API takes, its pages do not tell.
+fn date(query: &HashMap<String, String>, name: &str) -> Result<Option<SystemTime>, Refusal> {
+    let Some(text) = query.get(name) else { return Ok(None) };
+    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.clone() };
+    let time = humantime::parse_rfc3339_weak(&whole);
+    time.map(Some).map_err(|_| Refusal::unusable(format!("{name} must be a date: 2026-11-22 or 2026-11-22T10:00:00Z")))
 }
 
 /// NexusProMail has no such call, and what was not taken is not there.
@@ -88,6 +108,7 @@ fn brief(mail: &Mail) -> Value {
     json!({
         "id": mail.id, "status": mail.status(), "from_email": mail.summary.from.email, "to_emails": to,
         "subject": mail.summary.subject, "categories": mail.summary.categories,
+        "custom_args": mail.summary.custom_args,
         "created_at": time(mail.time),
     })
 }

@@ -1,8 +1,9 @@
 //! An emulator of the providers' APIs with a mailbox page: for trying out without an account, and for tests.
 //!
 //! It is strict about the documented shape of requests and lenient about keys: any bearer token is right and may do all,
-//! but one that contains `wrong`, and the keys that were made here: those may do what they were made for. A domain that
-//! begins with `unverified` is never verified. A recipient's local part steers what happens: see [`steering::RULES`]. Nothing is delivered.
+//! but one that contains `wrong`, one that contains `sendonly`, which may send and not read messages, and the keys that
+//! were made here: those may do what they were made for. A domain that begins with `unverified` is never verified. A
+//! recipient's local part steers what happens: see [`steering::RULES`]. Nothing is delivered.
 
 mod answer;
 mod api;

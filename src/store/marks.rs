@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use rusqlite::{Row, params};
 
 use super::sqlite::{millis, moment};
-use super::{Answer, Mark, Store};
+use super::{Answer, Mark, Store, writer};
 use crate::address::{Address, Alphabet};
 
 impl Store {
@@ -29,7 +29,7 @@ impl Store {
 
     /// Drops the marks of these recipients of a message, without waiting.
     pub fn unmark(&self, key: [u8; 32], recipients: Vec<Address>) {
-        self.shared.writer.post(recipients.len(), move |sql| {
+        self.shared.writer.post(recipients.len(), writer::MOST_POSTED, move |sql| {
             let mut delete = sql.prepare_cached("DELETE FROM marks WHERE key = ?1 AND recipient = ?2")?;
             recipients.iter().try_for_each(|recipient| delete.execute(params![key, recipient.as_str()]).map(drop))
         });

@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::sqlite::{Conditions, count, millis, moment, page, page_size, word};
-use super::{Answer, MessageQuery, MessageRecord, Page, Store};
+use super::{Answer, MessageQuery, MessageRecord, Page, Store, writer};
 
 const SELECT: &str = "SELECT number, id, at, client, principal, sender, recipient, account, provider_id, outcome, reply, \
                       bytes FROM messages";
@@ -15,7 +15,9 @@ impl Store {
     pub fn log(&self, lines: Vec<MessageRecord>) {
         if self.shared.settings.max_messages > 0 {
             let weight = lines.len();
-            self.shared.writer.post(weight, move |sql| lines.iter().try_for_each(|line| insert(sql, line)));
+            self.shared
+                .writer
+                .post(weight, writer::MOST_LINES, move |sql| lines.iter().try_for_each(|line| insert(sql, line)));
         }
     }
 

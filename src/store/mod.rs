@@ -14,10 +14,9 @@ mod suppressions;
 mod upkeep;
 mod writer;
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
@@ -253,8 +252,6 @@ struct Shared {
     settings: Settings,
     writer: Arc<Writer>,
     readers: Readers,
-    /// Held as long as the store is open: one sidepost a file.
-    lock: Mutex<Option<File>>,
 }
 
 impl Store {
@@ -265,9 +262,9 @@ impl Store {
     pub fn open(settings: &Settings) -> Answer<Self> {
         let lock = sqlite::lock(&settings.url)?;
         let connection = sqlite::open(&settings.url)?;
-        let writer = Arc::new(Writer::new(settings.url.clone(), connection)?);
+        let writer = Arc::new(Writer::new(settings.url.clone(), connection, lock)?);
         let readers = Readers::new(&settings.url, &writer);
-        let shared = Shared { settings: settings.clone(), writer, readers, lock: Mutex::new(lock) };
+        let shared = Shared { settings: settings.clone(), writer, readers };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -297,7 +294,6 @@ impl Store {
         let closed = tokio::task::spawn_blocking(move || {
             shared.readers.close();
             shared.writer.close();
-            drop(shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         });
         closed.await.map_err(|e| StoreError(format!("the store stopped: {e}")))?;
         written

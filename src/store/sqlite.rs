@@ -66,6 +66,8 @@ pub fn open(place: &Place) -> Answer<Connection> {
         Place::Memory => Connection::open_in_memory().map_err(explain)?,
         Place::File(path) => {
             drop(create(path).map_err(|e| unopenable(path, &e))?);
+            // That the file is there has to survive, too. Where folders cannot be synced, SQLite does without as well.
+            let _ = path.parent().map(|folder| File::open(folder)?.sync_all());
             connect(path).map_err(explain)?
         }
     };

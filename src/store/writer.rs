@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,8 +14,11 @@ use super::{Answer, Counters, Place, StoreError, sqlite};
 
 /// Most calls of one transaction: bounds how long the first of them waits.
 const BATCH: usize = 512;
-/// Most that waits without anybody waiting for it (lines of the log, dropped marks): some 20 MB.
-const MOST_POSTED: usize = 20_000;
+/// Most lines of the message log that wait to be written: some 20 MB.
+pub const MOST_LINES: usize = 20_000;
+/// Most of all that nobody waits for. Dropped marks may go on when lines may not: one that stays makes the next mail with the
+/// same octets look like one that was sent already.
+pub const MOST_POSTED: usize = 200_000;
 
 /// Does the work if the transaction stands, and says what is to be done when it is committed, or why the work failed.
 type Run = Box<dyn FnOnce(Answer<&Connection>) -> (Told, Option<StoreError>) + Send>;
@@ -40,6 +44,8 @@ struct Queue {
 pub struct Writer {
     place: Place,
     connection: Mutex<Option<Connection>>,
+    /// Held as long as the file is open: one sidepost a file.
+    lock: Mutex<Option<File>>,
     queue: Mutex<Queue>,
     trouble: Mutex<Option<StoreError>>,
     any_suppressed: AtomicBool,
@@ -55,12 +61,13 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// A writer that owns the connection.
-    pub fn new(place: Place, connection: Connection) -> Answer<Self> {
+    /// A writer that owns the connection, and the lock on its file.
+    pub fn new(place: Place, connection: Connection, lock: Option<File>) -> Answer<Self> {
         let any = any_suppressed(&connection).map_err(|e| sqlite::explain(&place, &e))?;
         Ok(Self {
             place,
             connection: Mutex::new(Some(connection)),
+            lock: Mutex::new(lock),
             queue: Mutex::default(),
             trouble: Mutex::default(),
             any_suppressed: AtomicBool::new(any),
@@ -103,21 +110,23 @@ impl Writer {
         told.await.unwrap_or_else(|_| Err(StoreError(format!("{}: a write was given up", self.place.name()))))
     }
 
-    /// Writes without waiting. `weight`: how much it is. What there is no room for, or fails, is counted.
+    /// Writes without waiting. `weight`: how much it is; `most`: how much there may be then of all that does not wait. What
+    /// there is no room for, or fails, is counted.
     pub fn post(
         self: &Arc<Self>,
         weight: usize,
+        most: usize,
         work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) {
         let writer = Arc::clone(self);
         let lost = move || {
             writer.lost.fetch_add(weight as u64, Ordering::Relaxed);
         };
-        let has_room = lock(&self.queue).posted.saturating_add(weight) <= MOST_POSTED;
+        let has_room = lock(&self.queue).posted.saturating_add(weight) <= most;
         if has_room {
             let told = move |answer: Answer<()>| {
                 if answer.is_err() {
-                    lost()
+                    lost();
                 }
             };
             self.push(weight, self.job(work, told));
@@ -185,7 +194,9 @@ impl Writer {
             self.commits.fetch_add(1, Ordering::Relaxed);
             self.writes.fetch_add(size, Ordering::Relaxed);
         }
-        told.into_iter().for_each(|tell| tell(&committed));
+        for tell in told {
+            tell(&committed);
+        }
     }
 
     /// One transaction. After some errors (no room, I/O) SQLite has rolled all of it back; then it failed for everybody.
@@ -244,6 +255,7 @@ impl Writer {
         if let Some(connection) = self.connection().take() {
             checkpoint(&connection);
         }
+        lock(&self.lock).take();
     }
 }
 

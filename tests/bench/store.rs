@@ -1,6 +1,6 @@
 //! How fast the store is: look-ups among a million suppressions, commits in a group, and a replay. `cargo bench --bench store`
 //! (a folder for the file may follow `--`); prints one line a measurement.
-#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};

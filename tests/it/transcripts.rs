@@ -6,7 +6,7 @@
 //! C: line          the client sends a line with CRLF
 //! C< octets        the client sends exactly these (\r \n \0 \xHH \\, and {text*1000} repeats)
 //! S: line          the server says exactly this; ids read <id>; "(closed)" is the end of the connection
-//! A> POST path {…} the API gets this request
+//! A> POST path {…} the API gets this request, or GET path; <1> is the first mail's marker, <date> a date
 //! A< answer        and does this: 202 {…}, 429 retry-after: 2, lost, never, or not-sent KIND
 //! E: main KIND ADDRESS [2026-11-20]   an event of the account's webhook comes, and has its effects
 //! T: 5s            time passes
@@ -57,9 +57,13 @@ struct Api {
 impl Transport for Api {
     fn send<'a>(&'a self, request: &'a Request, deadline: Instant) -> BoxFuture<'a, Answer> {
         let path = request.url.splitn(4, '/').nth(3).unwrap();
-        let body: Value = serde_json::from_slice(&request.body.to_vec()).unwrap();
         let (give, take) = oneshot::channel();
-        self.requests.send((format!("{} /{path} {body}", request.method), give)).unwrap();
+        let mut told = format!("{} /{path}", request.method);
+        if !request.body.is_empty() {
+            let body: Value = serde_json::from_slice(&request.body.to_vec()).unwrap();
+            told.push_str(&format!(" {body}"));
+        }
+        self.requests.send((told, give)).unwrap();
         Box::pin(async move {
             if let Ok(Ok(answer)) = timeout_at(deadline, take).await {
                 return answer;
@@ -79,6 +83,8 @@ struct Story {
     stream: BufReader<DuplexStream>,
     requests: mpsc::UnboundedReceiver<(String, oneshot::Sender<Answer>)>,
     unanswered: Vec<oneshot::Sender<Answer>>,
+    /// What `<1>`, `<2>` … stand for.
+    markers: Vec<String>,
 }
 
 impl Story {
@@ -113,7 +119,8 @@ impl Story {
         }
         let server = Arc::new(server);
         let stream = Self::connect(&server, &peer);
-        Self { server, store, policy: config.suppression, peer, stream, requests, unanswered: Vec::new() }
+        let policy = config.suppression;
+        Self { server, store, policy, peer, stream, requests, unanswered: Vec::new(), markers: Vec::new() }
     }
 
     fn connect(server: &Arc<Server<Relay>>, peer: &Greeted) -> BufReader<DuplexStream> {
@@ -181,13 +188,36 @@ impl Story {
         match timeout(NEVER, self.requests.recv()).await {
             Ok(Some((request, answer))) => {
                 self.unanswered.push(answer);
-                request
+                self.hide_markers(&request)
             }
             _ => "(nothing)".to_owned(),
         }
     }
 
+    /// Markers become numbers in their order, and dates, which are today's, a word.
+    fn hide_markers(&mut self, request: &str) -> String {
+        let mut hidden = request.to_owned();
+        if let Some((_, date)) = request.split_once("start_date=") {
+            hidden = hidden.replace(&date[..10], "<date>");
+        }
+        if let Some((_, marker)) = request.split_once("\"sidepost_id\":\"") {
+            let marker = marker[..32].to_owned();
+            if !self.markers.contains(&marker) {
+                self.markers.push(marker);
+            }
+        }
+        for (n, marker) in self.markers.iter().enumerate() {
+            hidden = hidden.replace(marker, &format!("<{}>", n + 1));
+        }
+        hidden
+    }
+
     fn answer(&mut self, text: &str) {
+        let mut text = text.to_owned();
+        for (n, marker) in self.markers.iter().enumerate() {
+            text = text.replace(&format!("<{}>", n + 1), marker);
+        }
+        let text = text.as_str();
         let give = self.unanswered.remove(0);
         let answer = match text.split(' ').next().unwrap() {
             "never" => return,

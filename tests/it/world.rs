@@ -59,12 +59,42 @@ impl Answer {
 pub struct Script {
     answers: Mutex<VecDeque<Answer>>,
     seen: Mutex<Vec<Value>>,
+    /// The same for questions: for what they are not answered, there is no such mail.
+    shown: Mutex<VecDeque<Answer>>,
+    asked: Mutex<Vec<String>>,
     hosts: Mutex<Vec<String>>,
 }
 
 impl Script {
     pub fn new(answers: impl IntoIterator<Item = Answer>) -> Arc<Self> {
         Arc::new(Self { answers: Mutex::new(answers.into_iter().collect()), ..Self::default() })
+    }
+
+    /// The same, and what it answers to questions; `MARKER` in it becomes the marker of the last mail.
+    pub fn showing(answers: impl IntoIterator<Item = Answer>, shown: impl IntoIterator<Item = Answer>) -> Arc<Self> {
+        let shown = Mutex::new(shown.into_iter().collect());
+        Arc::new(Self { answers: Mutex::new(answers.into_iter().collect()), shown, ..Self::default() })
+    }
+
+    /// The questions so far.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// The marker of each mail so far.
+    pub fn markers(&self) -> Vec<String> {
+        self.seen().iter().map(|body| body["custom_args"]["sidepost_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn show(&self, url: &str) -> Answer {
+        self.asked.lock().unwrap().push(url.split_once("://").unwrap().1.to_owned());
+        match self.shown.lock().unwrap().pop_front() {
+            Some(Answer::Status(status, headers, body)) => {
+                Answer::Status(status, headers, body.replace("MARKER", self.markers().last().unwrap()))
+            }
+            Some(other) => other,
+            None => Answer::Status(200, Vec::new(), r#"{"messages":[]}"#.to_owned()),
+        }
     }
 
     /// The bodies of the requests so far.
@@ -84,6 +114,10 @@ impl Script {
 
 impl Transport for Script {
     fn send<'a>(&'a self, request: &'a Request, deadline: Instant) -> BoxFuture<'a, Result<Response, TransportError>> {
+        if request.method == http::Method::GET {
+            assert!(request.body.is_empty());
+            return Box::pin(give(self.show(&request.url), deadline));
+        }
         let body = request.body.to_vec();
         assert_eq!(body.len(), request.body.len(), "the announced length is the real one");
         self.hosts.lock().unwrap().push(request.url.split('/').nth(2).unwrap().to_owned());

@@ -1,7 +1,6 @@
 //! What goes wrong with a store: it says so in a sentence, and works again when it can.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -300,7 +299,7 @@ async fn write_on_and_on(store: Store) {
                 let id = format!("{writer}-{number}");
                 let taken = event(&id, EventKind::BouncedHard, "ann@example.net", 1);
                 store.take("main", vec![taken], at(1), true).await.unwrap();
-                writeln!(std::io::stdout(), "took {id}").unwrap();
+                println!("took {id}");
             }
         })
     });

@@ -353,8 +353,8 @@ async fn every_store_tells_the_same_stories() {
         let story = fs::read_to_string(&file).unwrap();
         let name = file.file_stem().unwrap().display().to_string();
         let place = |kind: &str| Place::File(folder.path().join(format!("{name}-{kind}.db")));
-        let stores = [("memory", Place::Memory), ("file", place("file")), ("reopened", place("reopened"))];
-        for (kind, place) in stores {
+        let kinds = [("memory", Place::Memory), ("file", place("file")), ("reopened", place("reopened"))];
+        for (kind, place) in kinds {
             let told = tell(&story, Told::new(settings_of(&story, place), kind == "reopened")).await;
             if std::env::var_os("UPDATE").is_some() && kind == "memory" {
                 fs::write(&file, &told).unwrap();
