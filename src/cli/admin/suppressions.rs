@@ -108,7 +108,7 @@ struct Remove {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "It reads CSV with a column \"email\" or \"address\" (and reason, created, status, scope, until, in any order), and\nJSON: the answers of GET /v3/suppression/bounces and its like, or our own export. What is on the list already\nstays. Exit code 1: some lines could not be read; they are named, and all others are on the list.\n\nExamples:\n  sidepost suppressions import bounces.csv --reason bounce --scope account:main\n  curl -H \"Authorization: Bearer $KEY\" https://…/v3/suppression/bounces | sidepost suppressions import -"
+    after_help = "It reads CSV with a column \"email\" or \"address\" (and reason, created, status, scope, until, in any order), and JSON: the answers of GET /v3/suppression/bounces and its like, or our own export. What is on the list already stays. Exit code 1: some lines could not be read; they are named, and all others are on the list.\n\nExamples:\n  sidepost suppressions import bounces.csv --reason bounce --scope account:main\n  curl -H \"Authorization: Bearer $KEY\" $URL/v3/suppression/bounces |\n    sidepost suppressions import -"
 )]
 struct Import {
     /// The file; - is standard input
