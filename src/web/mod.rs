@@ -1,5 +1,8 @@
-//! Health, readiness and metrics, and the accept loop that serves any router within limits.
+//! Health, readiness and metrics, the admin API, and the accept loop that serves any router within limits.
 
+pub mod admin;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +35,10 @@ const GRACE: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What Prometheus must be told to read the encoder's text right.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Who calls: an extension of each request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
 
 /// How one account stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -94,8 +101,8 @@ fn fresh(response: impl IntoResponse) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], response).into_response()
 }
 
-/// Serves `router` until `shutdown`, then lets running requests end. Each request carries, as an extension, a
-/// [`CancellationToken`] that closes its connection at once and without an answer when it is cancelled.
+/// Serves `router` until `shutdown`, then lets running requests end. Each request carries, as extensions, its [`Peer`] and
+/// a [`CancellationToken`] that closes its connection at once and without an answer when it is cancelled.
 ///
 /// `axum::serve` is not used because it sets no timer, without which a client that sends half a header stays for ever.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
@@ -106,8 +113,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         shutdown.run_until_cancelled(async { (Arc::clone(&room).acquire_owned().await, listener.accept().await) }).await
     {
         match accepted {
-            Ok((stream, _)) => {
-                let served = connection(stream, router.clone(), shutdown.clone(), abort.child_token());
+            Ok((stream, peer)) => {
+                let served = connection(stream, Peer(peer), router.clone(), shutdown.clone(), abort.child_token());
                 connections.spawn(async move {
                     served.await;
                     drop(place);
@@ -128,13 +135,20 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
 }
 
 /// Serves one connection until its client, the shutdown or `hang_up` ends it.
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken, hang_up: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    shutdown: CancellationToken,
+    hang_up: CancellationToken,
+) {
     // Answers are small and often follow each other: Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     let answering = TowerToHyperService::new(router);
     let extension = hang_up.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(extension.clone());
+        request.extensions_mut().insert(peer);
         answering.call(request)
     });
     let serving = http1::Builder::new()
