@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Method;
@@ -29,6 +29,7 @@ use crate::recent::Recent;
 use crate::relay::account::Account;
 use crate::relay::http::{HttpTransport, Transport, TransportError};
 use crate::relay::journal::Journal;
+use crate::relay::ledger;
 use crate::relay::{Memory, Relay};
 use crate::route::Routes;
 use crate::sandbox::{self, Sandbox};
@@ -38,7 +39,7 @@ use crate::smtp::listener::Door;
 use crate::smtp::sasl::Authenticate;
 use crate::smtp::tls::Tls;
 use crate::smtp::{self, Server};
-use crate::store::{self, Store};
+use crate::store::{self, Mark, Store};
 use crate::suppression::Policy;
 use crate::users::{Passthrough, Users};
 use crate::web::admin::{self, Admin, Gate};
@@ -68,7 +69,7 @@ pub fn serve(config: Config) -> Result<(), String> {
     run(async move {
         start_logging(&config.log)?;
         let web = bind_web(config.web.listen).await?;
-        let relay = Running::start(config, web, None, inherited)?;
+        let relay = Running::start(config, web, None, inherited).await?;
         relay.announce();
         relay.until_signal().await
     })
@@ -86,7 +87,7 @@ pub fn sandbox(mut config: Config) -> Result<(), String> {
         for account in config.providers.values_mut() {
             account.base_url = format!("http://{page}");
         }
-        let relay = Running::start(config, web, Some(page), Inherited::default())?;
+        let relay = Running::start(config, web, Some(page), Inherited::default()).await?;
         relay.greet(page);
         relay.announce();
         relay.until_signal().await
@@ -137,7 +138,7 @@ struct Running {
 
 impl Running {
     /// Binds, then serves. `sandbox` is where the page is, if there is one.
-    fn start(
+    async fn start(
         mut config: Config,
         web: TcpListener,
         sandbox: Option<SocketAddr>,
@@ -151,7 +152,8 @@ impl Running {
         let refused_keys = Arc::new(Recent::new(REFUSED_KEY)?);
         let store = Store::open(&config.state).map_err(|error| error.to_string())?;
         let admin = build_admin(&config.providers, store.clone(), config.suppression.clone(), config.log.addresses)?;
-        let relay = Arc::new(build_relay(&config, store, &refused_keys, &metrics)?);
+        let marks = kept_marks(&config.state.url, &store).await?;
+        let relay = Arc::new(build_relay(&config, store, marks, &refused_keys, &metrics)?);
         let tls = Tls::open(&config.smtp.tls)?;
         let users = Users::open(&config.smtp.auth)?;
         let mut server = Server::new(&config.smtp, &config.delivery, Arc::clone(&relay), Arc::clone(&metrics));
@@ -258,9 +260,20 @@ impl Signals {
     }
 }
 
+/// The ledger's marks in the store, if that outlives the process.
+async fn kept_marks(place: &store::Place, store: &Store) -> Result<Option<Vec<Mark>>, String> {
+    match place {
+        store::Place::Memory => Ok(None),
+        store::Place::File(_) => {
+            store.marks(SystemTime::now() - ledger::TTL).await.map(Some).map_err(|error| error.to_string())
+        }
+    }
+}
+
 fn build_relay(
     config: &Config,
     store: Store,
+    marks: Option<Vec<Mark>>,
     refused_keys: &Arc<Recent>,
     metrics: &Arc<Metrics>,
 ) -> Result<Relay, String> {
@@ -275,6 +288,7 @@ fn build_relay(
     let journal = Journal::new(config.log.addresses);
     let memory = Memory {
         store,
+        marks,
         suppression: config.suppression.clone(),
         refused_keys: Arc::clone(refused_keys),
         clear: Arc::new(Recent::new(CLEAR)?),
