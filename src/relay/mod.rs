@@ -135,7 +135,7 @@ impl Relay {
         }
         let mut first = Ok(());
         for account in self.candidates(origin, envelope) {
-            match account.admit(now + self.deadline) {
+            match account.admit(origin.api_key.as_ref(), now + self.deadline) {
                 Ok(()) => return Ok(()),
                 Err(cause) => first = first.and(Err(early_refusal(&cause, account.name()))),
             }
