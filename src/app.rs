@@ -1,10 +1,13 @@
 //! Builds everything from the configuration, runs it, drains it: the only room that knows all others.
 
+mod events;
+
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Method;
@@ -19,15 +22,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::address::Alphabet;
 use crate::config::listen::{Listen, Place};
-use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings, Smtp};
+use crate::config::{Config, Log, LogAddresses, LogFormat, LogLevel, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
-use crate::outcome::Cause;
+use crate::outcome::{Cause, Kind};
 use crate::plan::Policies;
-use crate::provider::{self, Payload, Request};
+use crate::provider::{self, Payload, Request, Response};
 use crate::recent::Recent;
 use crate::relay::account::Account;
 use crate::relay::http::{HttpTransport, Transport, TransportError};
 use crate::relay::journal::Journal;
+use crate::relay::ledger;
 use crate::relay::{Memory, Relay};
 use crate::route::Routes;
 use crate::sandbox::{self, Sandbox};
@@ -37,12 +41,22 @@ use crate::smtp::listener::Door;
 use crate::smtp::sasl::Authenticate;
 use crate::smtp::tls::Tls;
 use crate::smtp::{self, Server};
-use crate::store::Store;
+use crate::store::{self, Mark, Store};
+use crate::suppression::Policy;
 use crate::users::{Passthrough, Users};
+use crate::web::admin::{self, Admin, Gate};
+use crate::web::worker::Bell;
 use crate::web::{self, AccountState, Web};
+use events::Events;
 
 /// Longest wait for a webhook receiver of somebody who tries the sandbox out.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest list that an API gives, in octets.
+const LONGEST_LIST: usize = 8 << 20;
+
+/// How long an API's word is taken that it has a recipient on none of its lists.
+const CLEAR: Duration = Duration::from_mins(5);
 
 /// How long a client's own key that the API refused is not tried again.
 const REFUSED_KEY: Duration = Duration::from_mins(10);
@@ -50,16 +64,51 @@ const REFUSED_KEY: Duration = Duration::from_mins(10);
 /// What a connection that is cut off at the end of the drain time has for its 421.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Why the relay does not run: a sentence for the operator.
+#[derive(Debug)]
+pub struct Fault {
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// Whether the configuration is to be changed.
+    pub is_config: bool,
+}
+
+impl Fault {
+    fn config(message: impl Into<String>) -> Self {
+        Self { message: message.into(), is_config: true }
+    }
+}
+
+impl From<String> for Fault {
+    fn from(message: String) -> Self {
+        Self { message, is_config: false }
+    }
+}
+
+/// The listeners besides SMTP's, and the store: what has to be there before anything begins.
+struct Ground {
+    web: TcpListener,
+    webhooks: Option<TcpListener>,
+    store: Store,
+}
+
+impl Ground {
+    async fn open(config: &Config) -> Result<Self, Fault> {
+        let store = Store::open(&config.state).map_err(|error| Fault::config(format!("state.url: {error}")))?;
+        Ok(Self { web: bind_web(config.web.listen).await?, webhooks: events::bind(config).await?, store })
+    }
+}
+
 /// Runs the relay with its configured account until a signal ends it.
 ///
 /// # Errors
 /// A sentence for the operator when something cannot be set up.
-pub fn serve(config: Config) -> Result<(), String> {
+pub fn serve(config: Config) -> Result<(), Fault> {
     let inherited = Inherited::of_process()?;
     run(async move {
         start_logging(&config.log)?;
-        let web = bind_web(config.web.listen).await?;
-        let relay = Running::start(config, web, None, inherited)?;
+        let ground = Ground::open(&config).await?;
+        let relay = Running::start(config, ground, None, inherited).await?;
         relay.announce();
         relay.until_signal().await
     })
@@ -69,22 +118,47 @@ pub fn serve(config: Config) -> Result<(), String> {
 ///
 /// # Errors
 /// As [`serve`].
-pub fn sandbox(mut config: Config) -> Result<(), String> {
+pub fn sandbox(mut config: Config) -> Result<(), Fault> {
     run(async move {
         start_logging(&config.log)?;
-        let web = bind_web(config.web.listen).await?;
-        let page = local_address(&web)?;
+        let ground = Ground::open(&config).await?;
+        let page = local_address(&ground.web)?;
         for account in config.providers.values_mut() {
             account.base_url = format!("http://{page}");
         }
-        let relay = Running::start(config, web, Some(page), Inherited::default())?;
+        let relay = Running::start(config, ground, Some(page), Inherited::default()).await?;
         relay.greet(page);
         relay.announce();
         relay.until_signal().await
     })
 }
 
-fn run(program: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+/// The admin API's calls on the store of a relay that does not run.
+///
+/// # Errors
+/// A sentence, when the store cannot be opened: a relay may have it.
+pub fn admin_of_stopped(
+    state: &store::Settings,
+    suppression: Policy,
+    accounts: &BTreeMap<String, Settings>,
+) -> Result<Admin, String> {
+    let store = Store::open(state).map_err(|error| error.to_string())?;
+    build_admin(accounts, store, suppression, LogAddresses::Full, Bell::default())
+}
+
+/// Makes one call of an account's API, outside of any relay.
+///
+/// # Errors
+/// When there is no answer within `patience`, and whether the call may have been done all the same.
+pub fn ask(settings: &Settings, request: &Request, patience: Duration) -> Result<Response, TransportError> {
+    let cannot = |detail| TransportError::NotSent { kind: Kind::Misconfigured, detail };
+    let transport = build_transport(settings).map_err(cannot)?.with_max_answer(LONGEST_LIST);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| cannot(format!("the runtime cannot start: {e}")))?;
+    runtime.block_on(async { transport.send(request, Instant::now() + patience).await })
+}
+
+fn run(program: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|e| format!("the runtime cannot start: {e}"))?.block_on(program)
 }
@@ -94,6 +168,7 @@ struct Running {
     server: Arc<Server<Relay>>,
     smtp: Vec<Listen>,
     web: SocketAddr,
+    events: Events,
     /// Their names and send calls.
     accounts: Vec<(String, String)>,
     web_shutdown: CancellationToken,
@@ -103,20 +178,21 @@ struct Running {
 
 impl Running {
     /// Binds, then serves. `sandbox` is where the page is, if there is one.
-    fn start(
+    async fn start(
         mut config: Config,
-        web: TcpListener,
+        ground: Ground,
         sandbox: Option<SocketAddr>,
         inherited: Inherited,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Fault> {
         let signals = Signals::new()?;
         if config.smtp.hostname.is_empty() {
             config.smtp.hostname = hostname();
         }
         let metrics = Arc::new(Metrics::default());
         let refused_keys = Arc::new(Recent::new(REFUSED_KEY)?);
-        let store = Store::open(&config.state).map_err(|error| error.to_string())?;
-        let relay = Arc::new(build_relay(&config, store, &refused_keys, &metrics)?);
+        let store = ground.store;
+        let marks = kept_marks(&config.state.url, &store).await?;
+        let relay = Arc::new(build_relay(&config, store.clone(), marks, &refused_keys, &metrics)?);
         let tls = Tls::open(&config.smtp.tls)?;
         let users = Users::open(&config.smtp.auth)?;
         let mut server = Server::new(&config.smtp, &config.delivery, Arc::clone(&relay), Arc::clone(&metrics));
@@ -142,17 +218,25 @@ impl Running {
             tokio::spawn(users.follow(file));
         }
         let alphabet = if relay.utf8_addresses() { Alphabet::Utf8 } else { Alphabet::Ascii };
-        let mut router = web::router(Web { metrics, accounts: states(relay) });
+        let web_address = local_address(&ground.web)?;
+        let events = Events::start(&config, ground.webhooks, &store, &metrics)?;
+        let (policy, shown) = (config.suppression.clone(), config.log.addresses);
+        let admin = build_admin(&config.providers, store.clone(), policy, shown, events.bell.clone())?;
+        let admin = admin.router(Gate::new(&config.web.token, web_address));
+        let web = Web { metrics, accounts: states(relay), store: store_trouble(store) };
+        let mut router = web::router(web).merge(admin);
         if sandbox.is_some() {
             let settings = sandbox::Settings { post: webhook_post()?, smtp: first_address(&smtp), alphabet };
-            router = router.merge(Sandbox::new(settings).router());
+            let sandbox = Sandbox::new(settings);
+            report_events(&sandbox, &config, events.address);
+            router = router.merge(sandbox.router());
         }
         let web_shutdown = CancellationToken::new();
-        let web_address = local_address(&web)?;
-        tokio::spawn(web::serve(web, router, web_shutdown.clone()));
+        tokio::spawn(web::serve(ground.web, router, web_shutdown.clone()));
         let accounts = config.providers.iter().map(|(name, account)| (name.clone(), provider::send_url(account)));
         let accounts = accounts.collect();
-        Ok(Self { server, smtp, web: web_address, accounts, web_shutdown, drain: config.delivery.drain, signals })
+        let drain = config.delivery.drain;
+        Ok(Self { server, smtp, web: web_address, events, accounts, web_shutdown, drain, signals })
     }
 
     /// Where everything is, for the log: with port 0 nobody knows before.
@@ -162,7 +246,8 @@ impl Running {
                 Place::Tcp(address) => address.to_string(),
                 Place::Unix { path, .. } => path.display().to_string(),
             };
-            info!(smtp, %listen, web = %self.web, "listening");
+            let webhooks = self.events.address.map(tracing::field::display);
+            info!(smtp, %listen, web = %self.web, webhooks, "listening");
         }
         for (account, api) in &self.accounts {
             info!(account, api, "sends through");
@@ -175,10 +260,15 @@ impl Running {
         println!("SMTP listens on {smtp}");
         println!("Send a mail:     swaks --server {smtp} --from app@example.com --to ok@example.com");
         println!("See what became of it, and what other recipients do: http://{page}/");
+        if let Some(webhooks) = self.events.address {
+            println!(
+                "bounce@, complain@ and unsubscribe@ are reported to http://{webhooks}/webhooks/, as a provider would"
+            );
+        }
     }
 
     /// Waits for SIGTERM or SIGINT, then lets what runs end within the drain time. A second signal ends at once.
-    async fn until_signal(mut self) -> Result<(), String> {
+    async fn until_signal(mut self) -> Result<(), Fault> {
         self.signals.next().await;
         info!(drain = ?self.drain, "stopping: running transactions may finish; a second signal ends at once");
         self.server.shut_down();
@@ -195,8 +285,12 @@ impl Running {
                     warn!("stopped: the drain time is over and transactions were cut off");
                 }
             }
-            () = self.signals.next() => warn!("stopped at once by a second signal"),
+            () = self.signals.next() => {
+                warn!("stopped at once by a second signal");
+                return Ok(());
+            }
         }
+        self.events.stop().await;
         self.web_shutdown.cancel();
         Ok(())
     }
@@ -222,9 +316,20 @@ impl Signals {
     }
 }
 
+/// The ledger's marks in the store, if that outlives the process.
+async fn kept_marks(place: &store::Place, store: &Store) -> Result<Option<Vec<Mark>>, String> {
+    match place {
+        store::Place::Memory => Ok(None),
+        store::Place::File(_) => {
+            store.marks(SystemTime::now() - ledger::TTL).await.map(Some).map_err(|error| error.to_string())
+        }
+    }
+}
+
 fn build_relay(
     config: &Config,
     store: Store,
+    marks: Option<Vec<Mark>>,
     refused_keys: &Arc<Recent>,
     metrics: &Arc<Metrics>,
 ) -> Result<Relay, String> {
@@ -237,7 +342,13 @@ fn build_relay(
         .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(config.log.addresses);
-    let memory = Memory { store, suppression: config.suppression.clone(), refused_keys: Arc::clone(refused_keys) };
+    let memory = Memory {
+        store,
+        marks,
+        suppression: config.suppression.clone(),
+        refused_keys: Arc::clone(refused_keys),
+        clear: Arc::new(Recent::new(CLEAR)?),
+    };
     Ok(Relay::new(
         accounts,
         Routes(config.routes.clone()),
@@ -248,6 +359,22 @@ fn build_relay(
         Arc::clone(metrics),
     )
     .named(&config.smtp.hostname))
+}
+
+/// The accounts are asked over connections of their own: mail is not to wait for an operator's questions.
+fn build_admin(
+    accounts: &BTreeMap<String, Settings>,
+    store: Store,
+    policy: Policy,
+    addresses: LogAddresses,
+    bell: Bell,
+) -> Result<Admin, String> {
+    let account = |(name, settings): (&String, &Settings)| {
+        let transport = Arc::new(build_transport(settings)?.with_max_answer(LONGEST_LIST));
+        Ok((name.clone(), admin::Account { settings: settings.clone(), transport }))
+    };
+    let accounts = accounts.iter().map(account).collect::<Result<_, String>>()?;
+    Ok(Admin { store, policy, accounts, journal: Journal::new(addresses), bell })
 }
 
 /// Binds all listeners, or none.
@@ -289,6 +416,21 @@ fn states(relay: Arc<Relay>) -> web::Accounts {
     })
 }
 
+/// The store's part of it.
+fn store_trouble(store: Store) -> web::StoreTrouble {
+    Arc::new(move || store.trouble().map(|trouble| trouble.to_string()))
+}
+
+/// Lets the sandbox report what becomes of mails to this process itself, signed with its own secrets.
+fn report_events(sandbox: &Sandbox, config: &Config, webhooks: Option<SocketAddr>) {
+    let Some(address) = webhooks else { return };
+    for (name, account) in &config.providers {
+        if let Some(secret) = account.webhook_secrets.first() {
+            sandbox.report_to(account.kind, format!("http://{address}/webhooks/{name}"), secret.clone());
+        }
+    }
+}
+
 /// The sandbox's way to webhook receivers, over the same client as everything else.
 fn webhook_post() -> Result<sandbox::events::Post, String> {
     let transport = Arc::new(HttpTransport::new(None, None)?);
@@ -301,7 +443,7 @@ fn webhook_post() -> Result<sandbox::events::Post, String> {
                 Request { api_key: None, method: Method::POST, url, headers, body: Payload::json(body.to_vec()) };
             match transport.send(&request, Instant::now() + WEBHOOK_TIMEOUT).await {
                 Ok(response) => Ok(response.status),
-                Err(TransportError::NotSent { detail, .. } | TransportError::Lost { detail }) => Err(detail),
+                Err(error) => Err(error.to_string()),
             }
         })
     }))

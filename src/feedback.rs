@@ -102,6 +102,9 @@ pub enum Unverified {
     /// Signed, but too long ago, or in the future.
     #[error("the timestamp is too far from now: an old request sent again, or a clock that is wrong")]
     Stale,
+    /// An unsigned header field and the signed body are at odds.
+    #[error("the header field {0} says something else than the signed body")]
+    Contradicted(&'static str),
     /// Signed by the provider, but not an event of its.
     #[error("signed, but not readable as an event: {0}")]
     Unreadable(String),

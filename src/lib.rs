@@ -12,7 +12,7 @@
 //!
 //! Rooms, high to low; each imports only from below (`tests/it/house.rs` checks it):
 //! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan`, `report` · `provider` · `config` ·
-//! `controls`, `sender`, `access`, `route` · `outcome` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`,
+//! `controls`, `sender`, `access`, `route` · `outcome`, `store` · `suppression` · `feedback` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`,
 //! `secret`, `password`, `recent`, `span`, `network`, `files`, `metrics`.
 
 pub mod access;

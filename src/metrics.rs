@@ -57,6 +57,31 @@ pub struct AccountLabel {
     pub account: String,
 }
 
+/// Labels of a webhook request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WebhookLabel {
+    /// The account; empty where there is none of the name.
+    pub account: String,
+    /// `taken`, `duplicate`, or why it was refused.
+    pub result: &'static str,
+}
+
+/// Labels of an event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventLabel {
+    /// The account.
+    pub account: String,
+    /// Which sort.
+    pub kind: &'static str,
+}
+
+/// Label of an event that was passed on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ForwardLabel {
+    /// `forwarded` or `failed`.
+    pub result: &'static str,
+}
+
 /// All metrics of one process. Names and help texts are given in [`Metrics::register`].
 #[derive(Debug)]
 #[allow(missing_docs)] // Each field's words stand in `register`, where /metrics gets them from.
@@ -78,11 +103,20 @@ pub struct Metrics {
     pub ledger_under_way: Gauge,
     pub ledger_unfinished: Gauge,
     pub suppressed: Counter,
+    pub lists_unasked: Counter,
     pub losses: Counter,
     pub controls_ignored: Counter,
     pub limiter_wait_seconds: Counter<f64, AtomicU64>,
     pub retries_refused: Counter,
     pub reports: Family<ReportLabel, Counter>,
+    pub webhook_requests: Family<WebhookLabel, Counter>,
+    pub events: Family<EventLabel, Counter>,
+    pub event_duplicates: Family<AccountLabel, Counter>,
+    pub suppressions_added: Counter,
+    pub suppressions_lifted: Counter,
+    pub forwards: Family<ForwardLabel, Counter>,
+    pub forwards_waiting: Gauge,
+    pub store_ready: Gauge,
 }
 
 impl Default for Metrics {
@@ -106,11 +140,20 @@ impl Default for Metrics {
             ledger_under_way: Gauge::default(),
             ledger_unfinished: Gauge::default(),
             suppressed: Counter::default(),
+            lists_unasked: Counter::default(),
             losses: Counter::default(),
             controls_ignored: Counter::default(),
             limiter_wait_seconds: Counter::default(),
             retries_refused: Counter::default(),
             reports: Family::default(),
+            webhook_requests: Family::default(),
+            events: Family::default(),
+            event_duplicates: Family::default(),
+            suppressions_added: Counter::default(),
+            suppressions_lifted: Counter::default(),
+            forwards: Family::default(),
+            forwards_waiting: Gauge::default(),
+            store_ready: Gauge::default(),
         }
     }
 }
@@ -152,6 +195,11 @@ impl Metrics {
             "Recipients refused because they are on the list of suppressed addresses",
             self.suppressed.clone(),
         );
+        r.register(
+            "lists_unasked",
+            "Recipients whose API could not be asked for its lists of suppressed addresses (ask_suppressions)",
+            self.lists_unasked.clone(),
+        );
         r.register("losses", "Parts of mails left out under unsupported = degrade", self.losses.clone());
         r.register("controls_ignored", "Control headers that were not obeyed", self.controls_ignored.clone());
         r.register(
@@ -165,5 +213,17 @@ impl Metrics {
             self.retries_refused.clone(),
         );
         r.register("reports", "Delivery reports by outcome (partial_failure = notify)", self.reports.clone());
+        self.register_feedback(r);
+    }
+
+    fn register_feedback(&self, r: &mut Registry) {
+        r.register("webhook_requests", "Webhook requests by account and result", self.webhook_requests.clone());
+        r.register("events", "Verified events by account and kind, each once", self.events.clone());
+        r.register("event_duplicates", "Verified events that had come before", self.event_duplicates.clone());
+        r.register("suppressions_added", "Addresses that events suppressed", self.suppressions_added.clone());
+        r.register("suppressions_lifted", "Addresses that events took off the list", self.suppressions_lifted.clone());
+        r.register("forwards", "Events posted to webhooks.forward, by result", self.forwards.clone());
+        r.register("forwards_waiting", "Events that wait to be forwarded", self.forwards_waiting.clone());
+        r.register("store_ready", "0 while the store cannot be written to", self.store_ready.clone());
     }
 }

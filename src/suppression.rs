@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::feedback::EventKind;
 
 macro_rules! reasons {
-    ($($reason:ident $name:literal $what:literal;)*) => {
+    ($($reason:ident $name:literal $strength:literal $what:literal;)*) => {
         /// Why an address is suppressed.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason { $(#[doc = $what] $reason),* }
@@ -23,19 +23,26 @@ macro_rules! reasons {
             pub fn name(self) -> &'static str {
                 match self { $(Self::$reason => $name),* }
             }
+
+            /// Which one is named where there are several: the higher number. What the recipient or its server said
+            /// outranks what a provider passed on, and that what may pass. An unsubscribe comes last: a transactional
+            /// route passes over it, and must find what else there is.
+            pub fn strength(self) -> u8 {
+                match self { $(Self::$reason => $strength),* }
+            }
         }
     };
 }
 
 reasons! {
-    Bounce      "bounce"       "A hard bounce.";
-    SoftBounces "soft-bounces" "Too many soft bounces in a row.";
-    Complaint   "complaint"    "A spam complaint.";
-    Unsubscribe "unsubscribe"  "The recipient unsubscribed.";
-    Dropped     "dropped"      "The provider did not send: the address is on its list, or not valid.";
-    Blocked     "blocked"      "The recipient's server refused the sender.";
-    Refused     "refused"      "The provider's send call answered that the address is suppressed.";
-    Manual      "manual"       "An operator said so.";
+    Bounce      "bounce"       7 "A hard bounce.";
+    SoftBounces "soft-bounces" 2 "Too many soft bounces in a row.";
+    Complaint   "complaint"    8 "A spam complaint.";
+    Unsubscribe "unsubscribe"  1 "The recipient unsubscribed.";
+    Dropped     "dropped"      5 "The provider did not send: the address is on its list, or not valid.";
+    Blocked     "blocked"      3 "The recipient's server refused the sender.";
+    Refused     "refused"      4 "The provider's send call answered that the address is suppressed.";
+    Manual      "manual"       6 "An operator said so.";
 }
 
 impl FromStr for Reason {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use uuid::Uuid;
 
 use super::Failure;
 use crate::app;
@@ -31,7 +32,7 @@ pub struct Sandbox {
 impl Sandbox {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = self.layers().load().map_err(|problems: Vec<Problem>| Failure::config(&problems))?;
-        app::sandbox(loaded.config).map_err(Failure::new)
+        app::sandbox(loaded.config).map_err(Failure::from)
     }
 
     /// The sandbox is the same on every machine: no file and no environment, only its own flags.
@@ -46,6 +47,12 @@ impl Sandbox {
         ];
         if !self.set.iter().any(|set| set == "smtp.auth.passthrough=true") {
             flags.push("providers.sandbox.api_key=sandbox".to_owned());
+        }
+        // The stand-in does not sign as SendGrid does.
+        if self.provider != ProviderKind::SendGrid {
+            let secret = || Uuid::new_v4().simple();
+            flags.push("webhooks.listen=127.0.0.1:0".to_owned());
+            flags.push(format!("providers.sandbox.webhook_secrets=[\"whsec_{}{}\"]", secret(), secret()));
         }
         flags.extend(self.set.iter().cloned());
         Layers { file: None, environment: Vec::new(), flags }

@@ -15,6 +15,6 @@ pub struct Serve {
 impl Serve {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = self.config.load()?;
-        app::serve(loaded.config).map_err(Failure::new)
+        app::serve(loaded.config).map_err(Failure::from)
     }
 }

@@ -188,6 +188,8 @@ pub struct Provider {
     pub max_hold_off: Duration,
     /// A PEM file with further certificate authorities to trust, for self-hosted APIs; empty means none.
     pub ca_file: String,
+    /// Whether the API's own lists of suppressed addresses are asked at RCPT.
+    pub ask_suppressions: bool,
     /// What its webhook requests are signed with: every one of them is good.
     pub webhook_secrets: Vec<Secret>,
     /// How long an open breaker waits before it lets one request try.

@@ -356,6 +356,9 @@ fn rules_of_account(name: &str, account: &Provider) -> Vec<Problem> {
     if account.kind == ProviderKind::NexusProMail && account.fanout == Fanout::Single {
         wrong("fanout", "NexusProMail takes one recipient a call; use \"auto\"".to_owned());
     }
+    if account.ask_suppressions && account.kind != ProviderKind::ScaiSend {
+        wrong("ask_suppressions", format!("{} has no such call that is known; remove it", account.kind.name()));
+    }
     if account.send_path.contains("://") || account.send_path.contains(['?', '#', ' ']) {
         wrong("send_path", "is a path like \"/v3/mail/send\"; the address goes into base_url".to_owned());
     }

@@ -169,12 +169,13 @@ impl Message {
     }
 
     fn join(&self, parts: &[Part], list: &[usize], wanted: Kind) -> Option<String> {
-        let bodies: Vec<(Kind, String)> = list
-            .iter()
-            .filter_map(|i| parts.get(*i))
-            .map(|part| (kind(part), self.body(part)))
-            .filter(|(_, text)| !text.trim().is_empty())
-            .collect();
+        let list = || list.iter().filter_map(|i| parts.get(*i));
+        // A mail of plain text alone is in both lists; it is not decoded for the one that it has nothing for.
+        if !list().any(|part| kind(part) == wanted) {
+            return None;
+        }
+        let bodies: Vec<(Kind, String)> =
+            list().map(|part| (kind(part), self.body(part))).filter(|(_, text)| !text.trim().is_empty()).collect();
         if !bodies.iter().any(|(kind, _)| *kind == wanted) {
             return None;
         }

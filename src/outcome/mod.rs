@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::envelope::TransactionId;
-use crate::reply::{Enhanced, Reply, printable};
+use crate::reply::{Enhanced, Reply};
+
+/// For those who know outcomes and no replies.
+pub use crate::reply::printable;
 
 pub use table::{Kind, Loudness, Overrides, Retry, Row, TABLE};
 

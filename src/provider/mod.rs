@@ -1,9 +1,13 @@
 //! The APIs' language, both ways: a message becomes a request, a response becomes outcomes. No SMTP code here, no I/O.
 
 pub mod answer;
+pub mod event;
 pub mod nexuspromail;
 mod payload;
 pub mod sendgrid;
+pub mod setup;
+pub mod signature;
+pub mod status;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,9 +19,12 @@ use http::{HeaderMap, Method};
 use crate::address::Address;
 use crate::config::{Provider as Settings, ProviderKind};
 use crate::controls::{Capacity, Controls};
+use crate::feedback::{Feedback, Unverified};
 use crate::message::{Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 use crate::secret::Secret;
+use crate::suppression::Reason;
+use signature::Scheme;
 
 pub use payload::{Payload, Pieces};
 
@@ -50,6 +57,20 @@ pub trait Provider: Send + Sync {
     /// What the answer means for each recipient of the batch, in the order of [`Batch::recipients`].
     fn classify(&self, batch: &Batch, response: &Response) -> Vec<Outcome>;
 
+    /// The questions whether the API itself has an address on one of its lists of suppressed ones; none: it cannot be
+    /// asked.
+    fn lists(&self, _recipient: &Address) -> Vec<(Reason, Request)> {
+        Vec::new()
+    }
+
+    /// What the answer to one of [`Provider::lists`] says.
+    ///
+    /// # Errors
+    /// It says nothing: its status and words.
+    fn listed(&self, _recipient: &Address, _response: &Response) -> Result<Option<Listed>, String> {
+        Ok(None)
+    }
+
     /// Whether its mails carry [`Batch::marker`], and can be looked for by it.
     fn marks(&self) -> bool {
         false
@@ -64,6 +85,39 @@ pub trait Provider: Send + Sync {
     fn found(&self, _search: &Search<'_>, _response: &Response) -> Found {
         Found::Nothing
     }
+
+    /// How its webhook requests are signed.
+    fn scheme(&self) -> &'static Scheme;
+
+    /// The events of a webhook request whose signature is good.
+    ///
+    /// # Errors
+    /// It is no event of its, or one from too long ago.
+    fn events(&self, headers: &HeaderMap, body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified>;
+
+    /// The events of a webhook request, once it has been verified: nothing in it is read before.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    fn feedback(
+        &self,
+        headers: &HeaderMap,
+        body: &Bytes,
+        secrets: &[Secret],
+        now: SystemTime,
+    ) -> Result<Vec<Feedback>, Unverified> {
+        self.scheme().verify(headers, body, secrets, now)?;
+        self.events(headers, body, now)
+    }
+}
+
+/// An address on one of the API's own lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Since when, if the API says so.
+    pub since: Option<SystemTime>,
+    /// What it says about it.
+    pub words: String,
 }
 
 /// A mail that an API may have taken.
@@ -102,7 +156,9 @@ pub fn build(settings: &Settings) -> Box<dyn Provider> {
     match settings.kind {
         ProviderKind::NexusProMail => Box::new(nexuspromail::NexusProMail::new(url)),
         ProviderKind::ScaiSend => {
-            Box::new(sendgrid::SendGrid::new(url, sendgrid::Dialect::ScaiSend).with_lookup(settings.lookup))
+            let lists = settings.ask_suppressions.then(|| call_url(settings, ""));
+            let scaisend = sendgrid::SendGrid::new(url, sendgrid::Dialect::ScaiSend);
+            Box::new(scaisend.with_lookup(settings.lookup).with_lists(lists))
         }
         ProviderKind::SendGrid => Box::new(sendgrid::SendGrid::new(url, sendgrid::Dialect::SendGrid)),
     }
@@ -111,9 +167,14 @@ pub fn build(settings: &Settings) -> Box<dyn Provider> {
 /// The address of the send call: base URL and path are two settings, because the vendors' own pages disagree about the
 /// path (NexusProMail), and because others host the service themselves (ScaiSend).
 pub fn send_url(settings: &Settings) -> String {
-    let (base, path) = vendor_address(settings.kind);
-    let pick = |given: &str, vendor: &'static str| if given.is_empty() { vendor.to_owned() } else { given.to_owned() };
-    let (base, path) = (pick(&settings.base_url, base), pick(&settings.send_path, path));
+    let (_, path) = vendor_address(settings.kind);
+    call_url(settings, if settings.send_path.is_empty() { path } else { &settings.send_path })
+}
+
+/// The address of the call at `path` below the account's base URL.
+pub fn call_url(settings: &Settings, path: &str) -> String {
+    let (base, _) = vendor_address(settings.kind);
+    let base = if settings.base_url.is_empty() { base } else { &settings.base_url };
     format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
 }
 

@@ -1,19 +1,37 @@
 //! NexusProMail: `POST /v1/transactional/send`, flat, one recipient a call.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::Method;
-use serde::Serialize;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::answer::{self, Success, cause, error_code, for_all, kind_of_status, success_body};
+use super::event::{self, Event, Told, reason, rfc3339, scalar};
+use super::signature::{Encoding, Key, Part, Scheme, is_recent};
 use super::{Batch, JsonMailbox, Limits, Pieces, Provider, Request, Response, body_of, from_of, subject_of, to_json};
 use crate::controls::{Capacity, Controls};
+use crate::feedback::{EventKind, Feedback, Unverified};
 use crate::message::{Message, html_from_text};
 use crate::outcome::{Cause, Kind, Outcome};
 
 /// The pause when a 429 names none (the vendor's own sample: 60 s).
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_mins(1);
+
+/// The signature is over the body alone, so nothing in it says when it was sent.
+const SCHEME: Scheme = Scheme {
+    signature: "x-nexuspromail-signature",
+    timestamp: None,
+    signed: &[Part::Body],
+    encoding: Encoding::Hex,
+    key: Key::Shared,
+};
+/// How old an event may be: for so long its id is known, and what somebody has read and sends again is a duplicate.
+const OLDEST: Duration = Duration::from_hours(7 * 24);
+/// How far ahead, because clocks differ. (If it is ours that is late, the vendor's next try comes in time.)
+const AHEAD: Duration = Duration::from_mins(5);
 
 /// The API. Its documented fields are `to` (one object), `from`, `subject`, `html`, `text` and `reply_to`; nothing is
 /// known of attachments, Cc, header fields, controls or a raw form, so none of these is ever sent.
@@ -79,6 +97,53 @@ impl Provider for NexusProMail {
 
     fn classify(&self, batch: &Batch, response: &Response) -> Vec<Outcome> {
         for_all(batch, &outcome_of(response))
+    }
+
+    fn scheme(&self) -> &'static Scheme {
+        &SCHEME
+    }
+
+    fn events(&self, _headers: &HeaderMap, body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified> {
+        event::read::<WebhookEvent>(body, now)
+    }
+}
+
+/// An event; its `created_at` is signed, and stands for the timestamp that the scheme has not.
+#[derive(Deserialize)]
+struct WebhookEvent {
+    id: Option<String>,
+    r#type: String,
+    created_at: String,
+    #[serde(default)]
+    data: WebhookData,
+}
+
+#[derive(Deserialize, Default)]
+struct WebhookData {
+    message_id: Option<String>,
+    email: Option<String>,
+    timestamp: Option<String>,
+    bounce_code: Option<Value>,
+    bounce_reason: Option<String>,
+}
+
+impl Event for WebhookEvent {
+    fn tell(self, now: SystemTime) -> Result<Told, Unverified> {
+        let created = rfc3339(&self.created_at)?;
+        if !is_recent(created, now, OLDEST, AHEAD) {
+            return Err(Unverified::Stale);
+        }
+        let data = self.data;
+        Ok(Told {
+            id: self.id,
+            // Its names are ours.
+            kind: self.r#type.parse().unwrap_or(EventKind::Unknown),
+            word: self.r#type,
+            at: Some(data.timestamp.map_or(Ok(created), |at| rfc3339(&at))?),
+            message_id: data.message_id,
+            recipient: data.email,
+            reason: reason([data.bounce_code.as_ref().and_then(scalar), data.bounce_reason]),
+        })
     }
 }
 

@@ -1,27 +1,34 @@
 //! The SendGrid v3 shape, `POST /v3/mail/send`: personalizations; dialects ScaiSend and SendGrid.
 
 mod controls;
-mod lookup;
+mod events;
+mod lists;
+pub(super) mod lookup;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use controls::Asked;
-use http::Method;
+use http::{HeaderMap, Method};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
+use super::signature::Scheme;
 use super::{
-    Batch, Found, JsonMailbox, Limits, Pieces, Provider, Request, Response, Search, body_of, from_of, subject_of,
-    to_json,
+    Batch, Found, JsonMailbox, Limits, Listed, Pieces, Provider, Request, Response, Search, body_of, from_of,
+    subject_of, to_json,
 };
 use crate::address::Address;
 use crate::config::Lookup;
 use crate::controls::{Control, Controls};
+use crate::feedback::{Feedback, Unverified};
 use crate::message::{Attachment, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
+use crate::suppression::Reason;
 
 /// Where the two services differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +49,21 @@ const MAX_EXTENSION: usize = 16;
 pub struct SendGrid {
     url: String,
     dialect: Dialect,
+    /// The base of the calls for lists, if they are to be made.
+    lists: Option<String>,
     lookup: Lookup,
 }
 
 impl SendGrid {
     /// The API at the address of its send call; its mails cannot be looked for.
     pub fn new(url: String, dialect: Dialect) -> Self {
-        Self { url, dialect, lookup: Lookup::Off }
+        Self { url, dialect, lookup: Lookup::Off, lists: None }
+    }
+
+    /// The same that is asked for its lists, below this address.
+    #[must_use]
+    pub fn with_lists(self, base: Option<String>) -> Self {
+        Self { lists: base, ..self }
     }
 
     /// The same with mails that can be looked for in this way, if the address of that call can be told from the other's.
@@ -167,6 +182,14 @@ impl Provider for SendGrid {
         }
     }
 
+    fn lists(&self, recipient: &Address) -> Vec<(Reason, Request)> {
+        self.lists.as_ref().map(|base| lists::questions(base, recipient)).unwrap_or_default()
+    }
+
+    fn listed(&self, recipient: &Address, response: &Response) -> Result<Option<Listed>, String> {
+        lists::read(recipient, response)
+    }
+
     fn marks(&self) -> bool {
         self.lookup != Lookup::Off
     }
@@ -177,6 +200,14 @@ impl Provider for SendGrid {
 
     fn found(&self, search: &Search<'_>, response: &Response) -> Found {
         lookup::found(&self.url, self.lookup, search, response)
+    }
+
+    fn scheme(&self) -> &'static Scheme {
+        events::scheme(self.dialect)
+    }
+
+    fn events(&self, headers: &HeaderMap, body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified> {
+        events::read(self.dialect, headers, body, now)
     }
 }
 

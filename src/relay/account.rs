@@ -8,9 +8,10 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::breaker::{Breaker, Change, Pass};
 use super::http::{Transport, TransportError};
@@ -24,8 +25,9 @@ use crate::message::Message;
 use crate::metrics::{AccountLabel, Gauge, Metrics, RequestLabel};
 use crate::outcome::{Cause, Kind, Outcome, Overrides, Retry, Verdict};
 use crate::plan::Terms;
-use crate::provider::{self, Batch, Limits, Provider, Request};
+use crate::provider::{self, Batch, Limits, Listed, Provider, Request};
 use crate::secret::Secret;
+use crate::suppression::Reason;
 use keys::Keys;
 use lookup::Questions;
 
@@ -47,6 +49,7 @@ pub struct Account {
     breaker: Mutex<Breaker>,
     retry: RetryPolicy,
     budget: Mutex<RetryBudget>,
+    asks_lists: bool,
     questions: Questions,
     own_keys: Keys,
     metrics: Arc<Metrics>,
@@ -136,6 +139,7 @@ impl Account {
             breaker: Mutex::new(Breaker::new(settings.probe_interval, settings.max_hold_off)),
             retry: RetryPolicy { max_attempts: delivery.max_attempts, attempt_timeout: settings.attempt_timeout },
             budget: Mutex::default(),
+            asks_lists: settings.ask_suppressions,
             questions: Questions::new(settings.max_hold_off),
             own_keys: Keys::new(settings.max_hold_off),
             metrics,
@@ -190,6 +194,29 @@ impl Account {
     /// Why the account takes no mail that has to be done by `deadline`, if it takes none.
     pub fn trouble(&self, deadline: Instant) -> Option<Cause> {
         self.breaker().trouble(Instant::now().into_std(), self.start_by(deadline).into_std())
+    }
+
+    /// Whether the API's own lists are to be asked.
+    pub fn asks_lists(&self) -> bool {
+        self.asks_lists
+    }
+
+    /// The API's lists that have this address; `None`: they could not be asked before `by`.
+    pub async fn ask_lists(&self, recipient: &Address, by: Instant) -> Option<Vec<(Reason, Listed)>> {
+        let questions = self.provider.lists(recipient).into_iter();
+        let asked = questions.map(async |(reason, request)| {
+            let response = self.transport.send(&request, by).await.map_err(|error| error.to_string())?;
+            Ok(self.provider.listed(recipient, &response)?.map(|listed| (reason, listed)))
+        });
+        let answers: Result<Vec<_>, String> = join_all(asked).await.into_iter().collect();
+        match answers {
+            Ok(found) => Some(found.into_iter().flatten().collect()),
+            Err(error) => {
+                debug!(account = %self.name, error, "the API's lists of suppressed addresses cannot be asked");
+                self.metrics.lists_unasked.inc();
+                None
+            }
+        }
     }
 
     /// Sends one batch of a transaction and repeats what may be repeated; returns before `deadline`.

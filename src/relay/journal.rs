@@ -120,7 +120,8 @@ impl Journal {
         }
     }
 
-    fn show(self, address: &Address) -> String {
+    /// An address as the operator wants it in the log.
+    pub fn show(self, address: &Address) -> String {
         match self.addresses {
             LogAddresses::Full => address.to_string(),
             LogAddresses::Domain => format!("*@{}", address.domain()),

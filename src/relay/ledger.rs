@@ -17,14 +17,16 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::heard::Heard;
 use crate::address::Address;
 use crate::envelope::Transaction;
 use crate::metrics::Metrics;
 use crate::outcome::{Outcome, Verdict};
 use crate::reply::Reply;
+use crate::store::{self, Store};
 
 /// How long a client may take to try again.
-const TTL: Duration = Duration::from_hours(24);
+pub const TTL: Duration = Duration::from_hours(24);
 /// Most messages remembered; beyond it the oldest is forgotten.
 const MOST: usize = 100_000;
 
@@ -33,9 +35,11 @@ type Key = [u8; 32];
 /// What equal transactions have in common, to be seen without a digest.
 type Shape = (usize, Option<Address>);
 
-/// The ledger of one relay, in memory.
+/// The ledger of one relay: in memory, and in a store if it is to outlive the process.
 #[derive(Debug)]
 pub struct Ledger {
+    store: Option<Store>,
+    heard: Heard,
     entries: Mutex<Entries>,
     under_way: Mutex<HashMap<Shape, Vec<UnderWay>>>,
     turns: AtomicU64,
@@ -62,6 +66,51 @@ enum Mark {
     Accepted(Verdict),
     /// The API may have taken it, and can be asked.
     InDoubt(Doubt),
+}
+
+impl Mark {
+    /// What has to be remembered of a verdict, if anything.
+    fn of(verdict: &Verdict) -> Option<Self> {
+        match verdict.outcome {
+            Outcome::Accepted { .. } => Some(Self::Accepted(verdict.clone())),
+            _ => Doubt::of(verdict).map(Self::InDoubt),
+        }
+    }
+
+    fn to_be_kept(&self, key: Key) -> store::Mark {
+        match self {
+            Self::Accepted(Verdict { recipient, account, outcome }) => store::Mark {
+                key,
+                recipient: recipient.clone(),
+                account: account.to_string(),
+                provider_id: match outcome {
+                    Outcome::Accepted { id } => id.clone(),
+                    _ => None,
+                },
+                marker: None,
+                since: SystemTime::now(),
+            },
+            Self::InDoubt(Doubt { recipient, account, marker, since }) => store::Mark {
+                key,
+                recipient: recipient.clone(),
+                account: account.to_string(),
+                provider_id: None,
+                marker: Some(marker.to_string()),
+                since: *since,
+            },
+        }
+    }
+}
+
+impl From<store::Mark> for Mark {
+    fn from(kept: store::Mark) -> Self {
+        let store::Mark { recipient, account, provider_id, marker, since, .. } = kept;
+        let account = account.into();
+        match marker {
+            Some(marker) => Self::InDoubt(Doubt { recipient, account, marker: marker.into(), since }),
+            None => Self::Accepted(Verdict { recipient, account, outcome: Outcome::Accepted { id: provider_id } }),
+        }
+    }
 }
 
 /// A recipient whose mail may have been taken.
@@ -132,7 +181,30 @@ struct Unwritten {
 impl Ledger {
     /// An empty one, whose sizes these gauges show.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { entries: Mutex::default(), under_way: Mutex::default(), turns: AtomicU64::new(0), metrics }
+        let (entries, under_way) = (Mutex::default(), Mutex::default());
+        Self { store: None, heard: Heard::of("the ledger"), entries, under_way, turns: AtomicU64::new(0), metrics }
+    }
+
+    /// One that is kept in this store, with the marks that an earlier process left there.
+    pub fn kept(metrics: Arc<Metrics>, store: Store, marks: Vec<store::Mark>) -> Self {
+        let ledger = Self { store: Some(store), ..Self::new(metrics) };
+        for mark in marks {
+            ledger.enter_marks(mark.key, vec![mark.into()]);
+        }
+        ledger
+    }
+
+    /// Writes down who was accepted, or may have been, as soon as it is known: a process that is killed before it has told
+    /// its client leaves that. Nothing is written where the ledger is in memory: there it ends with the process.
+    pub async fn note(&self, transaction: &Transaction, verdicts: &[Verdict]) {
+        let Some(store) = &self.store else { return };
+        let marks: Vec<Mark> = verdicts.iter().filter_map(Mark::of).collect();
+        if marks.is_empty() {
+            return;
+        }
+        let key = key(transaction);
+        let marks = marks.into_iter().map(|mark| mark.to_be_kept(key)).collect();
+        self.heard.answer(store.mark(marks).await);
     }
 
     /// Waits until no equal transaction for one of the same recipients is under way that came earlier: if its client gives
@@ -216,10 +288,12 @@ impl Ledger {
     }
 
     fn remember(&self, transaction: &Transaction, marks: Vec<Mark>) {
-        if marks.is_empty() {
-            return;
+        if !marks.is_empty() {
+            self.enter_marks(key(transaction), marks);
         }
-        let key = key(transaction);
+    }
+
+    fn enter_marks(&self, key: Key, marks: Vec<Mark>) {
         let mut entries = self.entries();
         if entries.by_age.len() >= MOST {
             entries.drop_oldest();
@@ -235,12 +309,14 @@ impl Ledger {
         self.show(&entries);
     }
 
-    fn forget(&self, transaction: &Transaction, recipients: &[Address]) {
-        if self.is_empty() {
+    /// `noted`: some of the recipients were accepted just now, and may stand in the store.
+    fn forget(&self, transaction: &Transaction, recipients: Vec<Address>, noted: bool) {
+        if self.is_empty() && !(noted && self.store.is_some()) {
             return;
         }
         let key = key(transaction);
         let mut entries = self.entries();
+        let is_known = entries.of.contains_key(&key);
         if let Some(entry) = entries.of.get_mut(&key) {
             entry.marks.retain(|recipient, _| !recipients.contains(recipient));
             if entry.marks.is_empty() {
@@ -248,6 +324,10 @@ impl Ledger {
             }
         }
         self.show(&entries);
+        drop(entries);
+        if let Some(store) = self.store.as_ref().filter(|_| noted || is_known) {
+            store.unmark(key, recipients);
+        }
     }
 
     fn show(&self, entries: &Entries) {
@@ -299,7 +379,7 @@ impl Receipt {
     /// The final reply is on the wire: the client knows, and nothing has to be remembered for it.
     pub fn written(mut self) {
         if let Some(unwritten) = self.unwritten.take() {
-            self.ledger.forget(&unwritten.transaction, &unwritten.settled);
+            self.ledger.forget(&unwritten.transaction, unwritten.settled, !unwritten.accepted.is_empty());
         }
         // Nobody may listen.
         let _ = self.told.take().map(|told| told.send(()));

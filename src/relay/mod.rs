@@ -4,6 +4,7 @@ pub mod account;
 pub mod breaker;
 mod dispatch;
 mod doubts;
+mod heard;
 pub mod http;
 pub mod journal;
 pub mod ledger;
@@ -29,7 +30,7 @@ use crate::recent::Recent;
 use crate::reply::Reply;
 use crate::route::{Facts, Routes};
 use crate::secret::Secret;
-use crate::store::Store;
+use crate::store::{Mark, Store};
 use crate::suppression::Policy;
 use account::{Account, Delivered};
 use journal::{Entry, Journal};
@@ -58,10 +59,14 @@ pub struct Relay {
 pub struct Memory {
     /// The list of suppressed addresses, the ledger's marks, the log of messages.
     pub store: Store,
+    /// The ledger's marks that an earlier process left in the store; `None`: the ledger ends with the process.
+    pub marks: Option<Vec<Mark>>,
     /// What becomes of the list.
     pub suppression: Policy,
     /// Clients' own keys that the API refused.
     pub refused_keys: Arc<Recent>,
+    /// Recipients that the API had on none of its lists when it was asked.
+    pub clear: Arc<Recent>,
 }
 
 /// What to tell the client.
@@ -86,11 +91,15 @@ impl Relay {
         memory: Memory,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let Memory { store, suppression, refused_keys } = memory;
-        let suppressions = Suppressions::new(store.clone(), suppression);
+        let Memory { store, marks, suppression, refused_keys, clear } = memory;
+        let suppressions = Suppressions::new(store.clone(), suppression, clear);
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
         let accounts = accounts.into_iter().map(|account| (account.name().to_owned(), account)).collect();
-        let (ledger, reports) = (Arc::new(Ledger::new(Arc::clone(&metrics))), Reports::of("localhost"));
+        let ledger = match marks {
+            Some(marks) => Ledger::kept(Arc::clone(&metrics), store.clone(), marks),
+            None => Ledger::new(Arc::clone(&metrics)),
+        };
+        let (ledger, reports) = (Arc::new(ledger), Reports::of("localhost"));
         Self {
             accounts,
             routes,
@@ -160,9 +169,14 @@ impl Relay {
         if !all.is_empty() {
             ways.push(Way { accounts: &all, transactional: false });
         }
-        let Some(entry) = self.suppressions.find(envelope.reverse_path.as_ref(), &ways, recipient).await else {
-            return Ok(());
-        };
+        let sender = envelope.reverse_path.as_ref();
+        let mut entry = self.suppressions.find(sender, &ways, recipient).await;
+        let named = || ways.iter().flat_map(|way| way.accounts).filter_map(|name| self.accounts.get(name));
+        if entry.is_none() && named().any(|account| account.asks_lists()) {
+            self.suppressions.ask(named().filter(|account| account.asks_lists()), recipient).await;
+            entry = self.suppressions.find(sender, &ways, recipient).await;
+        }
+        let Some(entry) = entry else { return Ok(()) };
         let refusal = suppressed::refusal(recipient, &entry);
         self.metrics.suppressed.inc();
         self.store.log(vec![record::of_refused(origin, envelope, recipient, &refusal)]);

@@ -1,26 +1,35 @@
 //! Whom the relay does not send to: asked at RCPT, asked again where only the headers tell the route, and learned from the
 //! API's own refusals.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use tracing::{info, warn};
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use tracing::info;
 
+use super::account::Account;
+use super::heard::Heard;
 use crate::address::Address;
 use crate::envelope::Transaction;
 use crate::outcome::{Cause, Kind, Outcome, Verdict};
+use crate::recent::Recent;
 use crate::reply::Reply;
 use crate::route::Route;
-use crate::store::{Answer, Store};
+use crate::store::Store;
 use crate::suppression::{Policy, Reason, Scope, Suppression, say};
+
+/// Longest wait for an API's own list at RCPT.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The list, and the rules about it.
 #[derive(Debug)]
 pub struct Suppressions {
     store: Store,
     policy: Policy,
-    /// Whether the store failed the last time, so that it is said once.
-    is_failing: AtomicBool,
+    /// Whom the APIs had on none of their lists when they were asked.
+    clear: Arc<Recent>,
+    heard: Heard,
 }
 
 /// One way that a mail may take.
@@ -40,8 +49,8 @@ impl<'a> From<&'a Route> for Way<'a> {
 
 impl Suppressions {
     /// The list in this store.
-    pub fn new(store: Store, policy: Policy) -> Self {
-        Self { store, policy, is_failing: AtomicBool::default() }
+    pub fn new(store: Store, policy: Policy, clear: Arc<Recent>) -> Self {
+        Self { store, policy, clear, heard: Heard::of("the list of suppressed addresses") }
     }
 
     /// The entry that keeps mail of this sender from a recipient, whichever of the ways it takes. An account that may not
@@ -55,11 +64,42 @@ impl Suppressions {
             let accounts = way.accounts.iter().map(|name| Scope::Account(name.clone()));
             let domain = sender.map(|sender| Scope::SenderDomain(sender.domain().to_owned()));
             let scopes: Vec<Scope> = accounts.chain(domain).collect();
-            let entries = self.heard(self.store.suppressed(&key, &scopes, SystemTime::now()).await)?;
-            let keeps = |entry: &Suppression| !(way.transactional && entry.reason == Reason::Unsubscribe);
-            found = Some(entries.into_iter().find(keeps)?);
+            let entry = self.heard.answer(self.store.suppressed(&key, &scopes, SystemTime::now()).await)??;
+            // The weakest of reasons: where it is the one named, there is no other.
+            if way.transactional && entry.reason == Reason::Unsubscribe {
+                return None;
+            }
+            found = Some(entry);
         }
         found
+    }
+
+    /// Asks the accounts of these ways whose API can be asked, and was not lately. What they say is on the list then.
+    pub async fn ask(&self, accounts: impl Iterator<Item = &Arc<Account>>, recipient: &Address) {
+        let now = SystemTime::now();
+        let by = Instant::now() + PATIENCE;
+        let digest = |account: &Account| self.clear.digest(&[account.name(), &self.policy.key(recipient)]);
+        let unknown = accounts.filter(|account| !self.clear.holds(&digest(account), Instant::now()));
+        let asked = unknown.map(async |account| (account, account.ask_lists(recipient, by).await));
+        let mut entries = Vec::new();
+        for (account, answer) in join_all(asked).await {
+            match answer {
+                None => {}
+                Some(found) if found.is_empty() => self.clear.remember(digest(account), Instant::now()),
+                Some(found) => entries.extend(found.into_iter().map(|(reason, listed)| Suppression {
+                    address: self.policy.key(recipient),
+                    scope: Scope::Account(account.name().to_owned()),
+                    reason,
+                    source: format!("api:{}", account.name()),
+                    since: listed.since.unwrap_or(now),
+                    until: self.policy.expiry(Reason::Refused).map(|expiry| now + expiry),
+                    evidence: listed.words,
+                })),
+            }
+        }
+        if !entries.is_empty() {
+            self.heard.answer(self.store.suppress(entries).await);
+        }
     }
 
     /// Remembers who the API itself would not send to.
@@ -85,22 +125,9 @@ impl Suppressions {
         if entries.is_empty() {
             return;
         }
-        if let Some(learned) = self.heard(self.store.suppress(entries).await).filter(|learned| *learned > 0) {
+        if let Some(learned) = self.heard.answer(self.store.suppress(entries).await).filter(|learned| *learned > 0) {
             info!(id = %transaction.id, learned, "the API's own suppressions are remembered, and refused at RCPT");
         }
-    }
-
-    /// What the store said; the log hears when it begins to fail, and when it ends.
-    fn heard<T>(&self, answer: Answer<T>) -> Option<T> {
-        let was_failing = self.is_failing.swap(answer.is_err(), Ordering::Relaxed);
-        match &answer {
-            Err(error) if !was_failing => {
-                warn!(%error, "the list of suppressed addresses cannot be used; mail goes on without it");
-            }
-            Ok(_) if was_failing => info!("the list of suppressed addresses can be used again"),
-            _ => {}
-        }
-        answer.ok()
     }
 }
 

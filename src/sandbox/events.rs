@@ -5,9 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -15,6 +13,8 @@ use super::mailbox::Mail;
 use super::steering::{self, Fate};
 use super::webhooks::Webhook;
 use crate::config::ProviderKind;
+use crate::provider::signature::sign;
+use crate::secret::Secret;
 
 /// Header names and values of an event.
 pub type Headers = Vec<(&'static str, String)>;
@@ -64,16 +64,16 @@ impl Sender {
 
 async fn deliver(post: &Post, event: &Event<'_>, webhooks: &[Webhook]) {
     let body = event.body();
-    for webhook in webhooks.iter().filter(|webhook| webhook.wants(event.name)) {
-        let headers = event.headers(webhook.secret.expose(), &body);
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, post(webhook.url.clone(), headers, body.clone())).await;
+    for webhook in webhooks {
+        let Some((url, secret)) = webhook.target(event.name) else { continue };
+        let headers = event.headers(secret.expose(), &body);
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, post(url.clone(), headers, body.clone())).await;
+        webhook.sent(matches!(answer, Ok(Ok(200..=299))));
         match answer {
-            Ok(Ok(status)) if (200..300).contains(&status) => {
-                tracing::debug!(event = event.name, url = webhook.url, status, "webhook event sent");
-            }
-            Ok(Ok(status)) => tracing::warn!(event = event.name, url = webhook.url, status, "webhook event refused"),
-            Ok(Err(error)) => tracing::warn!(event = event.name, url = webhook.url, error, "webhook event not sent"),
-            Err(_) => tracing::warn!(event = event.name, url = webhook.url, "webhook event not answered"),
+            Ok(Ok(status @ 200..=299)) => tracing::debug!(event = event.name, url, status, "webhook event sent"),
+            Ok(Ok(status)) => tracing::warn!(event = event.name, url, status, "webhook event refused"),
+            Ok(Err(error)) => tracing::warn!(event = event.name, url, error, "webhook event not sent"),
+            Err(_) => tracing::warn!(event = event.name, url, "webhook event not answered"),
         }
     }
 }
@@ -161,21 +161,12 @@ impl Event<'_> {
 
 /// `X-NexusProMail-Signature`: over the body alone.
 pub fn nexuspromail_signature(secret: &str, body: &[u8]) -> String {
-    hmac_hex(secret, &[body])
+    sign(&Secret::new(secret), &[body])
 }
 
 /// `X-ScaiSend-Signature`: over `<timestamp>.<body>`.
 pub fn scaisend_signature(secret: &str, timestamp: u64, body: &[u8]) -> String {
-    hmac_hex(secret, &[timestamp.to_string().as_bytes(), b".", body])
-}
-
-fn hmac_hex(secret: &str, parts: &[&[u8]]) -> String {
-    // HMAC takes keys of any length: there is always a code.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    sign(&Secret::new(secret), &[timestamp.to_string().as_bytes(), b".", body])
 }
 
 fn unix(time: SystemTime) -> u64 {

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::Sandbox;
-use super::answer::Refusal;
+use super::answer::{Refusal, time};
 use super::api::authorize;
 use super::events;
 use super::mailbox::Mail;
@@ -55,12 +55,12 @@ fn answer(shown: Result<Value, Refusal>) -> Response {
 
 fn page(sandbox: &Sandbox, query: &HashMap<String, String>) -> Result<Value, Refusal> {
     if let Some(unknown) = query.keys().find(|name| !FILTERS.contains(&name.as_str())) {
-        return Err(unusable(format!("the sandbox does not know the filter {unknown}")));
+        return Err(Refusal::unusable(format!("the sandbox does not know the filter {unknown}")));
     }
     let page = number(query, "page", 1)?;
     let page_size = number(query, "page_size", PAGE_SIZE.0)?;
     if page_size > PAGE_SIZE.1 {
-        return Err(unusable(format!("page_size must be at most {}", PAGE_SIZE.1)));
+        return Err(Refusal::unusable(format!("page_size must be at most {}", PAGE_SIZE.1)));
     }
     let (start, end) = (date(query, "start_date")?, date(query, "end_date")?);
     let in_time = |mail: &Mail| start.is_none_or(|start| mail.time >= start) && end.is_none_or(|end| mail.time <= end);
@@ -74,10 +74,10 @@ fn page(sandbox: &Sandbox, query: &HashMap<String, String>) -> Result<Value, Ref
     }))
 }
 
-fn number(query: &HashMap<String, String>, name: &str, default: usize) -> Result<usize, Refusal> {
+pub(super) fn number(query: &HashMap<String, String>, name: &str, default: usize) -> Result<usize, Refusal> {
     let Some(text) = query.get(name) else { return Ok(default) };
     let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| unusable(format!("{name} must be a whole number from 1")))
+    number.ok_or_else(|| Refusal::unusable(format!("{name} must be a whole number from 1")))
 }
 
 /// A date, or a date and a time: which of them the API takes, its pages do not tell.
@@ -85,11 +85,7 @@ fn date(query: &HashMap<String, String>, name: &str) -> Result<Option<SystemTime
     let Some(text) = query.get(name) else { return Ok(None) };
     let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.clone() };
     let time = humantime::parse_rfc3339_weak(&whole);
-    time.map(Some).map_err(|_| unusable(format!("{name} must be a date: 2026-11-22 or 2026-11-22T10:00:00Z")))
-}
-
-fn unusable(message: String) -> Refusal {
-    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "validation", message)
+    time.map(Some).map_err(|_| Refusal::unusable(format!("{name} must be a date: 2026-11-22 or 2026-11-22T10:00:00Z")))
 }
 
 /// NexusProMail has no such call, and what was not taken is not there.
@@ -113,12 +109,12 @@ fn brief(mail: &Mail) -> Value {
         "id": mail.id, "status": mail.status(), "from_email": mail.summary.from.email, "to_emails": to,
         "subject": mail.summary.subject, "categories": mail.summary.categories,
         "custom_args": mail.summary.custom_args,
-        "created_at": humantime::format_rfc3339_seconds(mail.time).to_string(),
+        "created_at": time(mail.time),
     })
 }
 
 fn whole(mail: &Mail) -> Value {
-    let timestamp = humantime::format_rfc3339_seconds(mail.time).to_string();
+    let timestamp = time(mail.time);
     let names = if mail.test { &[] } else { events::names(ProviderKind::ScaiSend, mail.fate()) };
     let events = names.iter().map(|name| json!({ "timestamp": timestamp, "event_type": name }));
     let mut json = brief(mail);

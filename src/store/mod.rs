@@ -3,22 +3,37 @@
 //! One engine, SQLite, in a file or in memory. Reads run beside each other; writes are gathered and committed together,
 //! and have reached the disk when their future is ready.
 
+mod effects;
+mod events;
+mod forwards;
+mod marks;
+mod messages;
+mod readers;
+mod sqlite;
+mod suppressions;
+mod upkeep;
+mod writer;
+
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
 use crate::address::Address;
 use crate::feedback::{EventKind, Feedback};
-use crate::suppression::{Policy, Reason, Scope, Suppression};
+use crate::suppression::{Reason, Scope};
+
+use readers::Readers;
+use writer::Writer;
 
 /// `state.url`: where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// In memory: gone with the process.
     Memory,
-    /// In this file, and two beside it.
+    /// In this file, and three beside it.
     File(PathBuf),
 }
 
@@ -179,7 +194,7 @@ pub struct EventQuery {
 }
 
 /// What became of events that were waiting for their effects.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acted {
     /// Events looked at.
     pub events: usize,
@@ -187,6 +202,25 @@ pub struct Acted {
     pub suppressed: usize,
     /// Addresses that were taken off it.
     pub lifted: usize,
+    /// Each of them, and what did it.
+    pub changes: Vec<Changed>,
+}
+
+/// An address whose place on the list an event has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The address, as the list has it.
+    pub address: String,
+    /// Whether it is off the list now.
+    pub lifted: bool,
+    /// The account whose webhook the event came by.
+    pub account: String,
+    /// Which sort of event.
+    pub kind: EventKind,
+    /// Its id.
+    pub event_id: String,
+    /// Its words.
+    pub reason: Option<String>,
 }
 
 /// An event on its way to the application (`webhooks.forward`).
@@ -200,7 +234,7 @@ pub struct Forward {
     pub event: EventRecord,
 }
 
-/// A recipient of an unfinished transaction that was accepted already.
+/// A recipient of an unfinished transaction that was accepted already, or may have been.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// The digest of principal, reverse-path and message.
@@ -211,109 +245,78 @@ pub struct Mark {
     pub account: String,
     /// The provider's id for it, where it gave one.
     pub provider_id: Option<String>,
+    /// `None`: it was accepted. Else it may have been, and this is what its mail carries.
+    pub marker: Option<String>,
     /// When.
     pub since: SystemTime,
 }
 
-/// The store.
-#[derive(Debug, Clone)]
-pub struct Store;
+/// What became of what did not wait, and how writes were gathered, since the store was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Transactions committed.
+    pub commits: u64,
+    /// Calls that were written in them.
+    pub writes: u64,
+    /// Lines of the message log and dropped marks that were not written: no room, or the write failed.
+    pub lost: u64,
+}
 
-#[allow(clippy::unused_async, unused_variables, missing_docs)]
+/// The store. A clone is the same store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    writer: Arc<Writer>,
+    readers: Readers,
+}
+
 impl Store {
     /// Opens it, makes it if it is not there, and brings an older one up to date.
+    ///
+    /// # Errors
+    /// It cannot be opened, is no store, is a newer one's, or is open already; and what to do about it.
     pub fn open(settings: &Settings) -> Answer<Self> {
-        Ok(Self)
+        let lock = sqlite::lock(&settings.url)?;
+        let connection = sqlite::open(&settings.url)?;
+        let writer = Arc::new(Writer::new(settings.url.clone(), connection, lock)?);
+        let readers = Readers::new(&settings.url, &writer);
+        let shared = Shared { settings: settings.clone(), writer, readers };
+        Ok(Self { shared: Arc::new(shared) })
     }
+
+    /// Whether a store is open there now, in this process or another.
+    pub fn is_open(place: &Place) -> bool {
+        sqlite::is_locked(place)
+    }
+
     /// Why it cannot be written to at the moment, for /readyz; `None`: it can.
     pub fn trouble(&self) -> Option<StoreError> {
-        None
+        self.shared.writer.trouble()
     }
 
-    // --- suppressions ---
-
-    /// The entries that keep mail of one of these scopes from an address (its key) now, the strongest first. An entry for
-    /// everybody counts in every scope.
-    pub async fn suppressed(&self, key: &str, scopes: &[Scope], now: SystemTime) -> Answer<Vec<Suppression>> {
-        Ok(Vec::new())
-    }
-    /// Puts entries on the list. One that is there keeps the longer `until` and the earlier `since`. Returns how many were new.
-    pub async fn suppress(&self, entries: Vec<Suppression>) -> Answer<usize> {
-        Ok(0)
-    }
-    /// Takes an address off the list, in one scope or in all; events from before `now` do not bring it back. Returns the
-    /// entries that were there.
-    pub async fn lift(&self, key: &str, scope: Option<Scope>, now: SystemTime) -> Answer<Vec<Suppression>> {
-        Ok(Vec::new())
-    }
-    /// The list.
-    pub async fn suppressions(&self, query: SuppressionQuery) -> Answer<Page<Suppression>> {
-        Ok(Page { items: Vec::new(), next: None })
+    /// What is counted for /metrics.
+    pub fn counters(&self) -> Counters {
+        self.shared.writer.counters()
     }
 
-    // --- events ---
-
-    /// Keeps events; on the disk when this returns. For each: whether it is new (false: its id came before).
-    /// `forward`: they also wait to be forwarded.
-    pub async fn take(
-        &self,
-        account: &str,
-        events: Vec<Feedback>,
-        received: SystemTime,
-        forward: bool,
-    ) -> Answer<Vec<bool>> {
-        Ok(events.iter().map(|_| true).collect())
-    }
-    /// Does what the next at most `most` events that wait ask for.
-    pub async fn act(&self, policy: &Policy, most: usize) -> Answer<Acted> {
-        Ok(Acted::default())
-    }
-    /// Lets the events that the query means wait for [`Store::act`] again. Returns how many.
-    pub async fn replay(&self, query: EventQuery) -> Answer<usize> {
-        Ok(0)
-    }
-    pub async fn events(&self, query: EventQuery) -> Answer<Page<EventRecord>> {
-        Ok(Page { items: Vec::new(), next: None })
-    }
-    /// The events that are due to be forwarded now, the oldest first; and when the next one is due if none is.
-    pub async fn forwards(&self, now: SystemTime, most: usize) -> Answer<Vec<Forward>> {
-        Ok(Vec::new())
-    }
-    /// It arrived (`None`), or is to be tried again then.
-    pub async fn forwarded(&self, number: u64, again: Option<SystemTime>) -> Answer<()> {
-        Ok(())
-    }
-
-    // --- messages ---
-
-    /// Puts lines into the message log, without waiting: mail does not wait for its log. What there is no room for is
-    /// counted.
-    pub fn log(&self, lines: Vec<MessageRecord>) {}
-    pub async fn messages(&self, query: MessageQuery) -> Answer<Page<MessageRecord>> {
-        Ok(Page { items: Vec::new(), next: None })
-    }
-
-    // --- the ledger ---
-
-    /// Keeps marks; on the disk when this returns.
-    pub async fn mark(&self, marks: Vec<Mark>) -> Answer<()> {
-        Ok(())
-    }
-    /// Drops the marks of these recipients of a message, without waiting.
-    pub fn unmark(&self, key: [u8; 32], recipients: Vec<Address>) {}
-    /// All marks made since.
-    pub async fn marks(&self, since: SystemTime) -> Answer<Vec<Mark>> {
-        Ok(Vec::new())
-    }
-
-    // --- upkeep ---
-
-    /// Drops what is older than the settings keep, or too much. Returns how many rows.
-    pub async fn prune(&self, now: SystemTime) -> Answer<usize> {
-        Ok(0)
-    }
-    /// Ends with everything written that was asked for.
+    /// Ends with everything written that was asked for. The file can be opened by another one then; this one's other
+    /// calls fail.
+    ///
+    /// # Errors
+    /// The last writes failed.
     pub async fn close(&self) -> Answer<()> {
-        Ok(())
+        let written = self.shared.writer.write(|_| Ok(())).await;
+        let shared = Arc::clone(&self.shared);
+        let closed = tokio::task::spawn_blocking(move || {
+            shared.readers.close();
+            shared.writer.close();
+        });
+        closed.await.map_err(|e| StoreError(format!("the store stopped: {e}")))?;
+        written
     }
 }

@@ -1,5 +1,13 @@
-//! Health, readiness and metrics, and the accept loop that serves any router within limits.
+//! Health, readiness and metrics, the admin API, the providers' events, and the accept loop that serves any router within
+//! limits.
 
+pub mod forward;
+pub mod webhook;
+pub mod worker;
+
+pub mod admin;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +41,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What Prometheus must be told to read the encoder's text right.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Who calls: an extension of each request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
 /// How one account stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AccountState {
@@ -47,12 +59,18 @@ pub struct AccountState {
 /// Asked at each readiness probe.
 pub type Accounts = Arc<dyn Fn() -> Vec<AccountState> + Send + Sync>;
 
+/// Why the store cannot be written to; asked at each readiness probe and by /metrics.
+pub type StoreTrouble = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What the three pages are made from.
+#[derive(Clone)]
 pub struct Web {
     /// The process's metrics.
     pub metrics: Arc<Metrics>,
     /// The accounts' states.
     pub accounts: Accounts,
+    /// The store's state.
+    pub store: StoreTrouble,
 }
 
 /// `GET /readyz`.
@@ -60,6 +78,13 @@ pub struct Web {
 struct Readiness {
     ready: bool,
     accounts: Vec<AccountState>,
+    store: StoreState,
+}
+
+#[derive(Serialize)]
+struct StoreState {
+    ready: bool,
+    reason: String,
 }
 
 /// The routes `/healthz`, `/readyz` and `/metrics`. They can be merged with another router: no fallback is set.
@@ -68,20 +93,23 @@ pub fn router(web: Web) -> Router {
     web.metrics.register(&mut registry);
     Router::new()
         .route("/healthz", get(|| async { fresh("ok\n") }))
-        .route("/readyz", get(readiness).with_state(web.accounts))
-        .route("/metrics", get(metrics).with_state(Arc::new(registry)))
+        .route("/readyz", get(readiness).with_state(web.clone()))
+        .route("/metrics", get(metrics).with_state((Arc::new(registry), web)))
 }
 
 /// Red when no account takes mail. One of several that does not is named, but others still send: the relay should go on to
-/// get mail.
-async fn readiness(State(accounts): State<Accounts>) -> Response {
-    let accounts = accounts();
+/// get mail. So it should while the store is in trouble, which therefore is said and turns nothing red: mail flows without
+/// it, and a relay out of service would make an outage of a full disk.
+async fn readiness(State(web): State<Web>) -> Response {
+    let (accounts, trouble) = ((web.accounts)(), (web.store)());
+    let store = StoreState { ready: trouble.is_none(), reason: trouble.unwrap_or_else(|| "ok".to_owned()) };
     let ready = accounts.iter().any(|account| account.ready);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    fresh((status, Json(Readiness { ready, accounts })))
+    fresh((status, Json(Readiness { ready, accounts, store })))
 }
 
-async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
+async fn metrics(State((registry, web)): State<(Arc<Registry>, Web)>) -> Response {
+    web.metrics.store_ready.set((web.store)().is_none().into());
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => fresh(([(header::CONTENT_TYPE, OPENMETRICS)], text)),
@@ -94,8 +122,8 @@ fn fresh(response: impl IntoResponse) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], response).into_response()
 }
 
-/// Serves `router` until `shutdown`, then lets running requests end. Each request carries, as an extension, a
-/// [`CancellationToken`] that closes its connection at once and without an answer when it is cancelled.
+/// Serves `router` until `shutdown`, then lets running requests end. Each request carries, as extensions, its [`Peer`] and
+/// a [`CancellationToken`] that closes its connection at once and without an answer when it is cancelled.
 ///
 /// `axum::serve` is not used because it sets no timer, without which a client that sends half a header stays for ever.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
@@ -106,8 +134,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         shutdown.run_until_cancelled(async { (Arc::clone(&room).acquire_owned().await, listener.accept().await) }).await
     {
         match accepted {
-            Ok((stream, _)) => {
-                let served = connection(stream, router.clone(), shutdown.clone(), abort.child_token());
+            Ok((stream, peer)) => {
+                let served = connection(stream, Peer(peer), router.clone(), shutdown.clone(), abort.child_token());
                 connections.spawn(async move {
                     served.await;
                     drop(place);
@@ -128,13 +156,20 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
 }
 
 /// Serves one connection until its client, the shutdown or `hang_up` ends it.
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken, hang_up: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    shutdown: CancellationToken,
+    hang_up: CancellationToken,
+) {
     // Answers are small and often follow each other: Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     let answering = TowerToHyperService::new(router);
     let extension = hang_up.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(extension.clone());
+        request.extensions_mut().insert(peer);
         answering.call(request)
     });
     let serving = http1::Builder::new()

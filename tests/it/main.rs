@@ -1,11 +1,13 @@
 //! Every test of the project, in one binary.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod admin;
 mod binary;
 mod binary_controls;
 mod binary_door;
 mod binary_faults;
 mod binary_lookup;
+mod binary_setup;
 mod config;
 mod controls;
 mod corpus;
@@ -29,6 +31,7 @@ mod readme;
 mod reports;
 mod routes;
 mod sandbox;
+mod setup_calls;
 mod smtp_codec;
 mod smtp_command;
 mod smtp_connection;
@@ -37,8 +40,12 @@ mod smtp_edge;
 mod smtp_proxy;
 mod smtp_session;
 mod smtp_world;
+mod store;
+mod suppressed;
 mod transcripts;
 mod users;
 mod utf8_addresses;
 mod web;
+mod webhook_cases;
+mod webhooks;
 mod world;

@@ -14,8 +14,13 @@ use tokio::sync::Notify;
 use crate::raw_http::{Answer, Served, serve};
 
 async fn served(accounts: Vec<AccountState>) -> (Served, Arc<Metrics>) {
+    served_with(accounts, None).await
+}
+
+async fn served_with(accounts: Vec<AccountState>, trouble: Option<&'static str>) -> (Served, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::default());
-    let web = Web { metrics: Arc::clone(&metrics), accounts: Arc::new(move || accounts.clone()) };
+    let store = Arc::new(move || trouble.map(str::to_owned));
+    let web = Web { metrics: Arc::clone(&metrics), accounts: Arc::new(move || accounts.clone()), store };
     (serve(router(web)).await, metrics)
 }
 
@@ -38,7 +43,11 @@ async fn readiness_names_each_account_and_is_red_if_all_are() {
     assert_eq!(answer.status, 200);
     assert_eq!(
         answer.json(),
-        json!({ "ready": true, "accounts": [{ "name": "main", "ready": true, "reason": "takes mail" }] })
+        json!({
+            "ready": true,
+            "accounts": [{ "name": "main", "ready": true, "reason": "takes mail" }],
+            "store": { "ready": true, "reason": "ok" },
+        })
     );
 
     let (server, _) = served(vec![account("main", true, "takes mail"), account("other", false, "breaker open")]).await;
@@ -49,6 +58,18 @@ async fn readiness_names_each_account_and_is_red_if_all_are() {
         served(vec![account("main", false, "key refused"), account("other", false, "breaker open")]).await;
     let answer = server.get("/readyz").await;
     assert_eq!((answer.status, &answer.json()["ready"]), (503, &false.into()));
+}
+
+/// Mail flows without the store: a full disk must not take the relay out of service.
+#[tokio::test]
+async fn a_store_in_trouble_is_said_and_turns_nothing_red() {
+    let (server, _) = served_with(vec![account("main", true, "takes mail")], Some("the disk is full")).await;
+    let answer = server.get("/readyz").await;
+    assert_eq!((answer.status, &answer.json()["ready"]), (200, &true.into()));
+    assert_eq!(answer.json()["store"], json!({ "ready": false, "reason": "the disk is full" }));
+    assert!(server.get("/metrics").await.text().contains("sidepost_store_ready 0\n"));
+    let (server, _) = served(vec![account("main", true, "takes mail")]).await;
+    assert!(server.get("/metrics").await.text().contains("sidepost_store_ready 1\n"));
 }
 
 #[tokio::test]

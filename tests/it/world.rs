@@ -172,6 +172,17 @@ pub fn relay_over(
     refused_keys: &Arc<Recent>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Relay> {
+    relay_with(config, Store::open(&config.state).unwrap(), transport, refused_keys, metrics)
+}
+
+/// The same over a store as well.
+pub fn relay_with(
+    config: &Config,
+    store: Store,
+    transport: &Arc<dyn Transport>,
+    refused_keys: &Arc<Recent>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Relay> {
     let account = |(name, settings): (&String, &Provider)| {
         Arc::new(Account::new(name, settings, &config.delivery, Arc::clone(transport), Arc::clone(metrics)))
     };
@@ -181,8 +192,13 @@ pub fn relay_over(
         .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(LogAddresses::Full);
-    let store = Store::open(&config.state).unwrap();
-    let memory = Memory { store, suppression: config.suppression.clone(), refused_keys: Arc::clone(refused_keys) };
+    let memory = Memory {
+        store,
+        marks: None,
+        suppression: config.suppression.clone(),
+        refused_keys: Arc::clone(refused_keys),
+        clear: Arc::new(Recent::new(Duration::from_mins(5)).unwrap()),
+    };
     let routes = Routes(config.routes.clone());
     let relay = Relay::new(accounts, routes, policies, &config.delivery, journal, memory, Arc::clone(metrics));
     Arc::new(relay.named(&config.smtp.hostname))

@@ -1,0 +1,129 @@
+//! What runs for the providers' events: the receiver, the one who acts on them, the one who passes them on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::{Fault, cannot_listen, local_address};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::provider;
+use crate::relay::http::HttpTransport;
+use crate::relay::journal::Journal;
+use crate::store::Store;
+use crate::web;
+use crate::web::forward::Forwarder;
+use crate::web::webhook::{Hook, Receiver};
+use crate::web::worker::{Bell, Worker};
+
+/// How long they may take to end: a request of a provider, an act, a post to the application.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// All of it.
+pub(super) struct Events {
+    /// Where events come in, if they do.
+    pub(super) address: Option<SocketAddr>,
+    /// To be rung when stored events are to be acted on again.
+    pub(super) bell: Bell,
+    store: Store,
+    receiving: TaskTracker,
+    stop_receiving: CancellationToken,
+    working: TaskTracker,
+    stop_working: CancellationToken,
+}
+
+/// The listener of `webhooks.listen`, if there is one.
+pub(super) async fn bind(config: &Config) -> Result<Option<TcpListener>, String> {
+    let Some(address) = config.webhooks.listen.0 else { return Ok(None) };
+    let bound = TcpListener::bind(address).await;
+    bound.map(Some).map_err(|e| cannot_listen(&address.to_string(), "webhooks.listen", &e))
+}
+
+impl Events {
+    /// Starts them. Without a listener there is still something to do: what an earlier run has left, and what is replayed.
+    pub(super) fn start(
+        config: &Config,
+        listener: Option<TcpListener>,
+        store: &Store,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, Fault> {
+        let events = Self {
+            address: listener.as_ref().map(local_address).transpose()?,
+            bell: Bell::default(),
+            store: store.clone(),
+            receiving: TaskTracker::new(),
+            stop_receiving: CancellationToken::new(),
+            working: TaskTracker::new(),
+            stop_working: CancellationToken::new(),
+        };
+        let hooks = config.providers.iter().map(|(name, account)| Ok((name.clone(), hook(name, account)?)));
+        let hooks = hooks.collect::<Result<_, Fault>>()?;
+        let worker = Worker {
+            store: store.clone(),
+            policy: config.suppression.clone(),
+            bell: events.bell.clone(),
+            metrics: Arc::clone(metrics),
+            journal: Journal::new(config.log.addresses),
+        };
+        events.working.spawn(worker.run(events.stop_working.clone()));
+        if let Some(forwarder) = events.forwarder(config, metrics)? {
+            events.working.spawn(forwarder.run(events.stop_working.clone()));
+        }
+        if let Some(listener) = listener {
+            let (bell, metrics) = (events.bell.clone(), Arc::clone(metrics));
+            let max_body = usize::try_from(config.webhooks.max_body.0).unwrap_or(usize::MAX);
+            let settings = (max_body, !config.webhooks.forward.is_empty());
+            let router = Receiver::new(hooks, store.clone(), settings, bell, metrics).router();
+            events.receiving.spawn(web::serve(listener, router, events.stop_receiving.clone()));
+        }
+        Ok(events)
+    }
+
+    fn forwarder(&self, config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Forwarder>, String> {
+        let webhooks = &config.webhooks;
+        if webhooks.forward.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Forwarder {
+            store: self.store.clone(),
+            url: webhooks.forward.clone(),
+            secret: webhooks.forward_secret.clone(),
+            transport: Arc::new(HttpTransport::new(None, None)?),
+            bell: self.bell.clone(),
+            metrics: Arc::clone(metrics),
+            clock: SystemTime::now,
+        }))
+    }
+
+    /// Ends them in the order in which events go through them, and the store, in which the rest waits for the next start.
+    pub(super) async fn stop(&self) {
+        let steps = async {
+            self.stop_receiving.cancel();
+            self.receiving.close();
+            self.receiving.wait().await;
+            self.stop_working.cancel();
+            self.working.close();
+            self.working.wait().await;
+            self.store.close().await
+        };
+        match tokio::time::timeout(GRACE, steps).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "the store was not closed well"),
+            Err(_) => warn!("the store was not closed: events were still being worked on"),
+        }
+    }
+}
+
+fn hook(name: &str, account: &crate::config::Provider) -> Result<Hook, Fault> {
+    let provider = provider::build(account);
+    for secret in &account.webhook_secrets {
+        let checked = provider.scheme().check_secret(secret);
+        checked.map_err(|why| Fault::config(format!("providers.{name}.webhook_secrets: one of them {why}")))?;
+    }
+    Ok(Hook { provider, secrets: account.webhook_secrets.clone() })
+}

@@ -1,0 +1,273 @@
+//! SQLite: opening a file, its schema, and what its errors mean to an operator.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rusqlite::types::Value;
+use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Row, params_from_iter};
+
+use super::{Answer, Page, Place, StoreError};
+
+/// What is done to a file of each schema version to make it the next one's; `user_version` counts them.
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+/// `application_id`: the file is sidepost's. The letters "side".
+const APPLICATION: i32 = 0x7369_6465;
+/// How long is waited for somebody else who writes: an operator's sqlite3, a backup.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Statements that a connection keeps ready.
+const STATEMENTS: usize = 64;
+/// Most items of a page.
+const LARGEST_PAGE: usize = 1000;
+/// The last millisecond of the year 9999: no later time has a date in four digits.
+const LAST: i64 = 253_402_300_799_999;
+
+/// Takes the lock that says: this file is in use. A file of its own, since closing the database file anywhere in the
+/// process would end SQLite's own locks on it (POSIX).
+pub fn lock(place: &Place) -> Answer<Option<File>> {
+    let Place::File(path) = place else { return Ok(None) };
+    let file = create(&lock_path(path)).map_err(|e| unopenable(path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(StoreError(format!(
+            "{} is in use by another sidepost; stop that one, or give each its own state.url",
+            path.display()
+        ))),
+        Err(TryLockError::Error(e)) => Err(unopenable(path, &e)),
+    }
+}
+
+/// Whether somebody holds the lock.
+pub fn is_locked(place: &Place) -> bool {
+    let Place::File(path) = place else { return false };
+    // A file that is not there, or not ours to read, is nobody's we know of.
+    let Ok(file) = File::open(lock_path(path)) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+/// Opens a file for reading and writing; a new one is for its owner alone, since addresses are personal data. SQLite gives
+/// the files beside it the same mode.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// The connection that writes, with the schema up to date.
+pub fn open(place: &Place) -> Answer<Connection> {
+    let explain = |e: rusqlite::Error| explain(place, &e);
+    let mut connection = match place {
+        Place::Memory => Connection::open_in_memory().map_err(explain)?,
+        Place::File(path) => {
+            drop(create(path).map_err(|e| unopenable(path, &e))?);
+            // That the file is there has to survive, too. Where folders cannot be synced, SQLite does without as well.
+            let _ = path.parent().map(|folder| File::open(folder)?.sync_all());
+            connect(path).map_err(explain)?
+        }
+    };
+    set_up(&connection).map_err(explain)?;
+    check_owner(place, &connection)?;
+    if let Place::File(path) = place {
+        keep_safe(path, &connection).map_err(explain)??;
+    }
+    migrate(place, &mut connection)?;
+    Ok(connection)
+}
+
+/// A connection that reads beside the writer.
+pub fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path)?;
+    set_up(&connection)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    // One thread at a time uses a connection, and the path is a path, not a URI.
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
+
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(PATIENCE)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // A container's root may be read-only and without /tmp.
+    connection.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// What was committed is on the disk: a 200 to a webhook means that.
+fn keep_safe(path: &Path, connection: &Connection) -> rusqlite::Result<Answer<()>> {
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        let words = format!("the file system of {} cannot carry the store; put it on a local disk", path.display());
+        return Ok(Err(StoreError(words)));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+    Ok(Ok(()))
+}
+
+/// A file with something in it has to be sidepost's, and not one of a later sidepost.
+fn check_owner(place: &Place, connection: &Connection) -> Answer<()> {
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0)).map_err(|e| explain(place, &e));
+    let tables = number("SELECT count(*) FROM sqlite_schema")?;
+    if tables > 0 && number("PRAGMA application_id")? != APPLICATION {
+        return Err(StoreError(format!("{} is another program's database; give state.url another path", place.name())));
+    }
+    let version = number("PRAGMA user_version")?;
+    if usize::try_from(version).is_ok_and(|version| version > MIGRATIONS.len()) {
+        return Err(StoreError(format!(
+            "{} was written by a newer sidepost (schema {version}; this one knows {}); run that one, or another file",
+            place.name(),
+            MIGRATIONS.len()
+        )));
+    }
+    Ok(())
+}
+
+fn migrate(place: &Place, connection: &mut Connection) -> Answer<()> {
+    let run = |connection: &mut Connection| -> rusqlite::Result<()> {
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let done: usize = transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
+        for (number, step) in (1..).zip(MIGRATIONS).skip(done) {
+            transaction.execute_batch(step)?;
+            transaction.pragma_update(None, "application_id", APPLICATION)?;
+            transaction.pragma_update(None, "user_version", number)?;
+        }
+        transaction.commit()
+    };
+    run(connection).map_err(|e| explain(place, &e))
+}
+
+impl Place {
+    /// What it is called in an error.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Memory => "the store in memory".to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+fn unopenable(path: &Path, error: &io::Error) -> StoreError {
+    let folder = path.parent().unwrap_or(path).display();
+    let advice = match error.kind() {
+        io::ErrorKind::NotFound => format!("make the folder {folder}, owned by the user that sidepost runs as"),
+        io::ErrorKind::PermissionDenied => {
+            format!("let the user that sidepost runs as write to it and to the folder {folder}")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "mount a volume that can be written to there".to_owned(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!("make room on the disk of {folder}"),
+        io::ErrorKind::IsADirectory => "write the path of a file, not of a folder".to_owned(),
+        _ => "correct state.url, or the file".to_owned(),
+    };
+    StoreError(format!("{} cannot be opened: {error}; {advice}", path.display()))
+}
+
+/// What an operator should know of an error.
+pub fn explain(place: &Place, error: &rusqlite::Error) -> StoreError {
+    let name = place.name();
+    StoreError(match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => format!("no room to write {name}; make room on its disk"),
+        Some(ErrorCode::SystemIoFailure) => format!("{name} cannot be read or written ({error}); look at its disk"),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => format!(
+            "{name} cannot be written to ({error}); let the user that sidepost runs as write to it and to its folder"
+        ),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            format!("{name} is locked by another program; end what else has it open")
+        }
+        Some(ErrorCode::DatabaseCorrupt) => format!(
+            "{name} is damaged ({error}); stop sidepost, move it away with its -wal file, and restore a copy or begin anew"
+        ),
+        Some(ErrorCode::NotADatabase) => format!("{name} is no SQLite database; give state.url another path"),
+        _ => format!("{name}: {error}"),
+    })
+}
+
+/// Milliseconds since 1970. What is before, or absurdly late, is brought into the range: a provider's slip is no error.
+pub fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).map_or(LAST, |millis| millis.min(LAST))
+}
+
+/// The same as a time.
+pub fn time(millis: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+}
+
+/// So long, in milliseconds.
+pub fn span(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).map_or(LAST, |millis| millis.min(LAST))
+}
+
+/// Reads a column that holds one of our own words.
+pub fn word<T: std::str::FromStr<Err = String>>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    text.parse()
+        .map_err(|e: String| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, e.into()))
+}
+
+/// Reads a column that holds a time.
+pub fn moment(row: &Row<'_>, column: &str) -> rusqlite::Result<SystemTime> {
+    Ok(time(row.get(column)?))
+}
+
+/// Reads a column that counts something.
+pub fn count<T: TryFrom<i64> + Default>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    Ok(T::try_from(row.get(column)?).unwrap_or_default())
+}
+
+/// A number of rows for SQL; in a query for a page there are at most [`LARGEST_PAGE`], and 0 means that.
+pub fn page_size(limit: usize) -> usize {
+    if limit == 0 { LARGEST_PAGE } else { limit.min(LARGEST_PAGE) }
+}
+
+/// The conditions of a WHERE, and their values.
+#[derive(Debug, Default)]
+pub struct Conditions {
+    terms: Vec<&'static str>,
+    values: Vec<Value>,
+}
+
+impl Conditions {
+    /// Adds a term if there is a value for its question marks (each of which gets it).
+    pub fn and(&mut self, term: &'static str, value: Option<impl Into<Value>>) -> &mut Self {
+        if let Some(value) = value {
+            let value = value.into();
+            self.terms.push(term);
+            self.values.extend(term.matches('?').map(|_| value.clone()));
+        }
+        self
+    }
+
+    /// Adds a term of several values.
+    pub fn and_all(&mut self, term: &'static str, values: Vec<Value>) -> &mut Self {
+        self.terms.push(term);
+        self.values.extend(values);
+        self
+    }
+
+    /// `start WHERE … end`, ready to run, and its values.
+    pub fn prepare<'c>(
+        self,
+        sql: &'c Connection,
+        start: &str,
+        end: &str,
+    ) -> rusqlite::Result<(CachedStatement<'c>, rusqlite::ParamsFromIter<Vec<Value>>)> {
+        let terms = if self.terms.is_empty() { "TRUE".to_owned() } else { self.terms.join(" AND ") };
+        Ok((sql.prepare_cached(&format!("{start} WHERE {terms} {end}"))?, params_from_iter(self.values)))
+    }
+}
+
+/// One page of what a query finds: it reads one item more to know whether there is a next page.
+pub fn page<T>(mut items: Vec<T>, limit: usize, cursor: impl FnOnce(&T) -> String) -> Page<T> {
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = if more { items.last().map(cursor) } else { None };
+    Page { items, next }
+}

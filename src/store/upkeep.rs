@@ -1,0 +1,142 @@
+//! Dropping what is too old or too much, a little at a time, so that nobody who writes waits long.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params, params_from_iter};
+
+use super::sqlite::{millis, span};
+use super::{Answer, Store, writer};
+
+/// Most rows of one step.
+const STEP: i64 = 500;
+/// For so long the providers send an event again (`providers/README`: at most some days); its id is known at least as long.
+const KNOWN: Duration = Duration::from_hours(24 * 7);
+/// How long a client may take to try again.
+const MARKS: Duration = Duration::from_hours(24);
+
+/// One kind of row that goes: an SQL condition on the table with one value `?1`; the rows are dropped by `key`.
+struct Rule {
+    table: &'static str,
+    key: &'static str,
+    which: &'static str,
+}
+
+const EXPIRED: Rule = Rule { table: "suppressions", key: "address, scope, reason, source", which: "WHERE until <= ?1" };
+const LIFTED: Rule = Rule { table: "lifted", key: "address, scope", which: "WHERE at < ?1" };
+const SEEN: Rule = Rule { table: "seen", key: "account, event_id", which: "WHERE received < ?1" };
+const OLD_MARKS: Rule = Rule { table: "marks", key: "key, recipient", which: "WHERE since < ?1" };
+const OLD_MESSAGES: Rule = Rule { table: "messages", key: "number", which: "WHERE at < ?1" };
+
+impl Store {
+    /// Drops what is older than the settings keep, or too much. Returns how many rows. It also is the try that finds out
+    /// whether the store can be written to again.
+    ///
+    /// # Errors
+    /// The store cannot be read or written to; a part may be done.
+    pub async fn prune(&self, now: SystemTime) -> Answer<usize> {
+        if self.trouble().is_some() {
+            self.write(probe).await?;
+        }
+        let now = millis(now);
+        let settings = self.shared.settings.clone();
+        let (messages, events) = (span(settings.keep_messages), span(settings.keep_events));
+        let known = now - span(KNOWN);
+        let mut gone = 0;
+        let ages = [
+            (EXPIRED, now),
+            // An event may come so late, and is kept so long after that.
+            (LIFTED, now - events.max(span(KNOWN)) - span(KNOWN)),
+            (SEEN, known),
+            (OLD_MARKS, now - span(MARKS)),
+            (OLD_MESSAGES, now - messages),
+        ];
+        for (rule, before) in ages {
+            gone += self.steps(i64::MAX, move |sql, most| rule.drop(sql, before, most)).await?;
+        }
+        let old = "WHERE received < ?1 ORDER BY received";
+        gone += self.steps(i64::MAX, move |sql, most| drop_events(sql, old, now - events, known, most)).await?;
+        gone += self.drop_surplus(settings.max_messages, settings.max_events, known).await?;
+        self.checkpoint().await?;
+        Ok(gone)
+    }
+
+    async fn drop_surplus(&self, max_messages: u64, max_events: u64, known: i64) -> Answer<usize> {
+        let (messages, events) = self
+            .read(move |sql| Ok((surplus(sql, "messages", max_messages)?, surplus(sql, "events", max_events)?)))
+            .await?;
+        let oldest = Rule { table: "messages", key: "number", which: "WHERE ?1 = 0 ORDER BY at, number" };
+        let gone = self.steps(messages, move |sql, most| oldest.drop(sql, 0, most)).await?;
+        let first = "WHERE ?1 = 0 ORDER BY number";
+        Ok(gone + self.steps(events, move |sql, most| drop_events(sql, first, 0, known, most)).await?)
+    }
+
+    /// Drops at most `most` rows, some at a time; others write in between.
+    async fn steps(
+        &self,
+        mut most: i64,
+        step: impl Fn(&Connection, i64) -> rusqlite::Result<usize> + Send + Sync + 'static,
+    ) -> Answer<usize> {
+        let step = Arc::new(step);
+        let mut gone = 0;
+        while most > 0 {
+            let (work, some) = (Arc::clone(&step), most.min(STEP));
+            let dropped = self.write(move |sql| work(sql, some)).await?;
+            gone += dropped;
+            most -= some;
+            if i64::try_from(dropped).is_ok_and(|dropped| dropped < some) {
+                break;
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Empties SQLite's log of writes when nobody waits to write, or it would keep the size it once had.
+    async fn checkpoint(&self) -> Answer<()> {
+        let shared = Arc::clone(&self.shared);
+        let done = tokio::task::spawn_blocking(move || {
+            if let (true, Some(connection)) = (shared.writer.is_idle(), shared.writer.connection().as_ref()) {
+                writer::checkpoint(connection);
+            }
+        });
+        done.await.map_err(|e| super::StoreError(format!("the store stopped: {e}")))
+    }
+}
+
+impl Rule {
+    fn drop(&self, sql: &Connection, value: i64, most: i64) -> rusqlite::Result<usize> {
+        let Self { table, key, which } = self;
+        let delete = format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} {which} LIMIT ?2)");
+        sql.prepare_cached(&delete)?.execute([value, most])
+    }
+}
+
+/// Drops events, and remembers the ids of those that may come again (received after `known`).
+fn drop_events(sql: &Connection, which: &str, value: i64, known: i64, most: i64) -> rusqlite::Result<usize> {
+    let select = format!("SELECT number FROM events {which} LIMIT ?2");
+    let numbers =
+        sql.prepare_cached(&select)?.query_map([value, most], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    for number in &numbers {
+        sql.prepare_cached(
+            "INSERT OR IGNORE INTO seen SELECT account, event_id, received FROM events WHERE number = ?1 AND received >= ?2",
+        )?
+        .execute(params![number, known])?;
+        for table in ["outbox", "waiting", "events"] {
+            sql.prepare_cached(&format!("DELETE FROM {table} WHERE number = ?1"))?.execute([number])?;
+        }
+    }
+    Ok(numbers.len())
+}
+
+/// How many rows there are too many.
+fn surplus(sql: &Connection, table: &str, most: u64) -> rusqlite::Result<i64> {
+    let rows: i64 = sql.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+    Ok(rows.saturating_sub(i64::try_from(most).unwrap_or(i64::MAX)))
+}
+
+/// A write that leaves nothing.
+fn probe(sql: &Connection) -> rusqlite::Result<()> {
+    sql.execute("INSERT OR REPLACE INTO lifted (address, scope, at) VALUES ('', '', 0)", [])?;
+    sql.execute("DELETE FROM lifted WHERE address = ''", params_from_iter(Vec::<Value>::new())).map(drop)
+}

@@ -1,0 +1,313 @@
+//! The one who writes: what is asked for is gathered and committed together, and each asker is told once it is on the disk.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::{Answer, Counters, Place, StoreError, sqlite};
+
+/// Most calls of one transaction: bounds how long the first of them waits.
+const BATCH: usize = 512;
+/// Most lines of the message log that wait to be written: some 20 MB.
+pub const MOST_LINES: usize = 20_000;
+/// Most of all that nobody waits for. Dropped marks may go on when lines may not: one that stays makes the next mail with the
+/// same octets look like one that was sent already.
+pub const MOST_POSTED: usize = 200_000;
+
+/// Does the work if the transaction stands, and says what is to be done when it is committed, or why the work failed.
+type Run = Box<dyn FnOnce(Answer<&Connection>) -> (Told, Option<StoreError>) + Send>;
+/// Tells the asker.
+type Told = Box<dyn FnOnce(&Answer<()>) + Send>;
+
+/// One call.
+struct Job {
+    /// How much of [`MOST_POSTED`] it takes.
+    posted: usize,
+    run: Run,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    posted: usize,
+    /// Somebody works it off.
+    running: bool,
+}
+
+/// The writer of one store. Nothing runs while there is nothing to write.
+pub struct Writer {
+    place: Place,
+    connection: Mutex<Option<Connection>>,
+    /// Held as long as the file is open: one sidepost a file.
+    lock: Mutex<Option<File>>,
+    queue: Mutex<Queue>,
+    trouble: Mutex<Option<StoreError>>,
+    any_suppressed: AtomicBool,
+    commits: AtomicU64,
+    writes: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Writer({:?})", self.place)
+    }
+}
+
+impl Writer {
+    /// A writer that owns the connection, and the lock on its file.
+    pub fn new(place: Place, connection: Connection, lock: Option<File>) -> Answer<Self> {
+        let any = any_suppressed(&connection).map_err(|e| sqlite::explain(&place, &e))?;
+        Ok(Self {
+            place,
+            connection: Mutex::new(Some(connection)),
+            lock: Mutex::new(lock),
+            queue: Mutex::default(),
+            trouble: Mutex::default(),
+            any_suppressed: AtomicBool::new(any),
+            commits: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether there is any suppression at all.
+    pub fn any_suppressed(&self) -> bool {
+        self.any_suppressed.load(Ordering::Acquire)
+    }
+
+    /// Why the last write failed, if it did.
+    pub fn trouble(&self) -> Option<StoreError> {
+        lock(&self.trouble).clone()
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Counters {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters { commits: read(&self.commits), writes: read(&self.writes), lost: read(&self.lost) }
+    }
+
+    /// The words for an error.
+    pub fn explain(&self, error: &rusqlite::Error) -> StoreError {
+        sqlite::explain(&self.place, error)
+    }
+
+    /// Writes, and waits until it is on the disk. Work that fails leaves nothing, and takes nothing from others. Once
+    /// called and polled it is done even if nobody waits any more.
+    pub async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Answer<T> {
+        let (tell, told) = oneshot::channel();
+        // The asker may be gone.
+        self.push(0, self.job(work, move |answer| drop(tell.send(answer))));
+        told.await.unwrap_or_else(|_| Err(StoreError(format!("{}: a write was given up", self.place.name()))))
+    }
+
+    /// Writes without waiting. `weight`: how much it is; `most`: how much there may be then of all that does not wait. What
+    /// there is no room for, or fails, is counted.
+    pub fn post(
+        self: &Arc<Self>,
+        weight: usize,
+        most: usize,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    ) {
+        let writer = Arc::clone(self);
+        let lost = move || {
+            writer.lost.fetch_add(weight as u64, Ordering::Relaxed);
+        };
+        let has_room = lock(&self.queue).posted.saturating_add(weight) <= most;
+        if has_room {
+            let told = move |answer: Answer<()>| {
+                if answer.is_err() {
+                    lost();
+                }
+            };
+            self.push(weight, self.job(work, told));
+        } else {
+            lost();
+        }
+    }
+
+    fn job<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        tell: impl FnOnce(Answer<T>) + Send + 'static,
+    ) -> Run {
+        let place = self.place.clone();
+        Box::new(move |sql| {
+            let done = sql.and_then(|sql| apart(sql, work).map_err(|e| sqlite::explain(&place, &e)));
+            let failed = done.as_ref().err().cloned();
+            (Box::new(move |committed: &Answer<()>| tell(committed.clone().and(done))), failed)
+        })
+    }
+
+    /// Queues a job, and sees to it that somebody works the queue off. Not a thread of its own: a runtime whose clock is
+    /// paused knows that blocking tasks run, and lets no time pass meanwhile.
+    fn push(self: &Arc<Self>, posted: usize, run: Run) {
+        let mut queue = lock(&self.queue);
+        queue.jobs.push_back(Job { posted, run });
+        queue.posted += posted;
+        if std::mem::replace(&mut queue.running, true) {
+            return;
+        }
+        drop(queue);
+        let turn = Turn { writer: Arc::clone(self) };
+        // Without a runtime (a drop at the very end) there is nobody to be held up.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(turn))),
+            Err(_) => drop(turn),
+        }
+    }
+
+    /// Works the queue off.
+    fn drain(&self) {
+        loop {
+            let mut queue = lock(&self.queue);
+            let most = queue.jobs.len().min(BATCH);
+            let batch: Vec<Job> = queue.jobs.drain(..most).collect();
+            queue.posted -= batch.iter().map(|job| job.posted).sum::<usize>();
+            queue.running = !batch.is_empty();
+            drop(queue);
+            if batch.is_empty() {
+                return;
+            }
+            self.commit(batch);
+        }
+    }
+
+    fn commit(&self, batch: Vec<Job>) {
+        let size = batch.len() as u64;
+        let connection = self.connection();
+        let (told, committed) = match connection.as_ref() {
+            Some(sql) => self.transact(sql, batch),
+            None => (refuse(batch, &self.closed()), Err(self.closed())),
+        };
+        drop(connection);
+        if committed.is_ok() {
+            self.commits.fetch_add(1, Ordering::Relaxed);
+            self.writes.fetch_add(size, Ordering::Relaxed);
+        }
+        for tell in told {
+            tell(&committed);
+        }
+    }
+
+    /// One transaction. After some errors (no room, I/O) SQLite has rolled all of it back; then it failed for everybody.
+    fn transact(&self, sql: &Connection, batch: Vec<Job>) -> (Vec<Told>, Answer<()>) {
+        let before = sql.total_changes();
+        let mut told = Vec::with_capacity(batch.len());
+        let mut trouble = None;
+        let mut stands = begin(sql).map_err(|e| self.explain(&e));
+        for job in batch {
+            let (tell, failed) = (job.run)(stands.clone().map(|()| sql));
+            told.push(tell);
+            if let (Ok(()), Some(failed)) = (&stands, failed) {
+                if sql.is_autocommit() {
+                    stands = Err(failed.clone());
+                }
+                trouble = Some(failed);
+            }
+        }
+        let committed = stands.and_then(|()| sql.execute_batch("COMMIT").map_err(|e| self.explain(&e)));
+        // A rollback that fails leaves a transaction, which the next begin ends.
+        if committed.is_err() && !sql.is_autocommit() {
+            let _ = sql.execute_batch("ROLLBACK");
+        }
+        if let Err(e) = &committed {
+            trouble = Some(e.clone());
+        }
+        self.learn(sql, trouble, sql.total_changes() != before);
+        (told, committed)
+    }
+
+    /// What the transaction told about the store. One that changed nothing does not prove that it can be written to.
+    fn learn(&self, sql: &Connection, trouble: Option<StoreError>, changed: bool) {
+        self.any_suppressed.store(any_suppressed(sql).unwrap_or(true), Ordering::Release);
+        if trouble.is_some() || changed {
+            *lock(&self.trouble) = trouble;
+        }
+    }
+
+    /// The connection, for work between transactions.
+    pub fn connection(&self) -> MutexGuard<'_, Option<Connection>> {
+        lock(&self.connection)
+    }
+
+    /// What calls are told once it is closed.
+    pub fn closed(&self) -> StoreError {
+        StoreError(format!("{} is closed", self.place.name()))
+    }
+
+    /// Whether nothing waits to be written.
+    pub fn is_idle(&self) -> bool {
+        lock(&self.queue).jobs.is_empty()
+    }
+
+    /// Closes the file, with all that was committed in the file itself.
+    pub fn close(&self) {
+        if let Some(connection) = self.connection().take() {
+            checkpoint(&connection);
+        }
+        lock(&self.lock).take();
+    }
+}
+
+/// Moves what was committed from the log of writes to the file, and empties that log. If a reader is in the way it is done
+/// later.
+pub fn checkpoint(sql: &Connection) {
+    let _ = sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+}
+
+/// The duty to work the queue off; done wherever it is dropped, be it that the runtime ends before the task has begun.
+struct Turn {
+    writer: Arc<Writer>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let drain = || self.writer.drain();
+        // A bug in a job: those in its transaction learn that it was given up, and the others get theirs.
+        while std::panic::catch_unwind(std::panic::AssertUnwindSafe(drain)).is_err() {}
+    }
+}
+
+fn refuse(batch: Vec<Job>, error: &StoreError) -> Vec<Told> {
+    batch.into_iter().map(|job| (job.run)(Err(error.clone())).0).collect()
+}
+
+fn begin(sql: &Connection) -> rusqlite::Result<()> {
+    if !sql.is_autocommit() {
+        sql.execute_batch("ROLLBACK")?;
+    }
+    sql.execute_batch("BEGIN IMMEDIATE")
+}
+
+/// Work whose failure undoes itself alone.
+fn apart<T>(sql: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let say = |words: &str| sql.prepare_cached(words)?.execute([]);
+    say("SAVEPOINT job")?;
+    let done = work(sql);
+    if sql.is_autocommit() {
+        return done;
+    }
+    if done.is_err() {
+        say("ROLLBACK TO job")?;
+    }
+    say("RELEASE job")?;
+    done
+}
+
+fn any_suppressed(sql: &Connection) -> rusqlite::Result<bool> {
+    sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM suppressions)")?.query_row([], |row| row.get(0))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
