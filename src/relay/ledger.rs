@@ -151,7 +151,7 @@ struct UnderWay {
     ended: CancellationToken,
 }
 
-/// A transaction's turn: no equal one runs beside it. Over when this is dropped.
+/// A transaction's place in the line: no equal one behind it runs before this is dropped.
 #[derive(Debug)]
 pub struct Turn {
     ledger: Arc<Ledger>,
@@ -207,29 +207,26 @@ impl Ledger {
         self.heard.answer(store.mark(marks).await);
     }
 
-    /// Waits until no equal transaction for one of the same recipients is under way: if its client gives up waiting and
-    /// tries again, the first try's outcome has to be known first. `None`: that is not so before `until`.
+    /// Waits until no equal transaction for one of the same recipients is under way that came earlier: if its client gives
+    /// up waiting and tries again, the first try's outcome has to be known first. In the order of arrival: of the tries of
+    /// one client only the last one has somebody to tell, and what it tells is over for the ledger; one that came before and
+    /// went on after it would send again, for nobody. `None`: it is not its turn before `until`.
     pub async fn turn(self: &Arc<Self>, transaction: &Transaction, until: Instant) -> Option<Turn> {
-        loop {
-            let ended = match self.enter(transaction) {
-                Ok(turn) => return Some(turn),
-                Err(ended) => ended,
-            };
+        let turn = self.enter(transaction);
+        while let Some(ended) = turn.earlier(transaction) {
             timeout_at(until, ended.cancelled()).await.ok()?;
         }
+        Some(turn)
     }
 
-    fn enter(self: &Arc<Self>, transaction: &Transaction) -> Result<Turn, CancellationToken> {
+    fn enter(self: &Arc<Self>, transaction: &Transaction) -> Turn {
         let shape = (transaction.data.len(), transaction.envelope.reverse_path.clone());
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let alike = under_way.entry(shape.clone()).or_default();
-        if let Some(first) = alike.iter().find(|other| is_equal(&other.transaction, transaction)) {
-            return Err(first.ended.clone());
-        }
         let number = self.turns.fetch_add(1, Ordering::Relaxed);
+        let ended = CancellationToken::new();
+        under_way.entry(shape.clone()).or_default().push(UnderWay { number, transaction: transaction.clone(), ended });
         self.metrics.ledger_under_way.inc();
-        alike.push(UnderWay { number, transaction: transaction.clone(), ended: CancellationToken::new() });
-        Ok(Turn { ledger: Arc::clone(self), shape, number })
+        Turn { ledger: Arc::clone(self), shape, number }
     }
 
     /// What is known of these recipients from an earlier try of the client.
@@ -285,7 +282,7 @@ impl Ledger {
         self.entries().of.is_empty()
     }
 
-    /// How many transactions have not ended.
+    /// How many transactions have not ended, those in line among them.
     pub fn under_way(&self) -> usize {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
     }
@@ -395,6 +392,15 @@ impl Drop for Receipt {
             let marks = unwritten.accepted.into_iter().map(Mark::Accepted).collect();
             self.ledger.remember(&unwritten.transaction, marks);
         }
+    }
+}
+
+impl Turn {
+    /// What says that an equal transaction has ended that came earlier, if there is one.
+    fn earlier(&self, transaction: &Transaction) -> Option<CancellationToken> {
+        let under_way = self.ledger.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alike = under_way.get(&self.shape)?.iter().filter(|other| other.number < self.number);
+        alike.find(|other| is_equal(&other.transaction, transaction)).map(|other| other.ended.clone())
     }
 }
 

@@ -438,6 +438,27 @@ async fn the_second_try_waits_for_the_first() {
     assert_eq!((script.requests(), relay.unfinished(), relay.under_way()), (2, 0, 0));
 }
 
+/// Two tries whose clients are gone, and a third: the second one must not go on after the third, whose client has been told
+/// and for which nothing is remembered any more.
+#[tokio::test(start_paused = true)]
+async fn tries_have_their_turns_in_the_order_of_arrival() {
+    let slow = Answer::After(Duration::from_secs(9), Box::new(Answer::ok("m1")));
+    let script = Script::new([slow]);
+    let relay = relay(&config(&[]), &script);
+    let gone = async |after: u64| {
+        tokio::time::sleep(Duration::from_secs(after)).await;
+        drop(Arc::clone(&relay).submit(transaction(MAIL, ANN)).await);
+    };
+    let last = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        submit(&relay, ANN).await
+    };
+    // Polled in this order when the first one ends.
+    let (reply, (), ()) = futures_util::future::join3(last, gone(1), gone(0)).await;
+    assert!(reply.starts_with("250 2.0.0 Ok m1 "), "{reply}");
+    assert_eq!((script.requests(), relay.unfinished(), relay.under_way()), (1, 0, 0));
+}
+
 /// Two on purpose, at one moment: both go out, one after the other.
 #[tokio::test(start_paused = true)]
 async fn two_equal_mails_at_one_moment_both_go_out() {
