@@ -9,12 +9,15 @@ COPY config config
 # --target keeps the static flag away from build scripts and procedural macros.
 RUN target="$(rustc -vV | sed -n 's/^host: //p')" \
  && RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bin sidepost --target "$target" \
- && cp "target/$target/release/sidepost" /sidepost
+ && cp "target/$target/release/sidepost" /sidepost \
+ && install -d -m 0700 /state
 
 FROM scratch
 COPY --from=build /sidepost /sidepost
+# For state.url = "sqlite:///var/lib/sidepost/state.db", if you mount a volume there.
+COPY --from=build --chown=65532:65532 /state /var/lib/sidepost
 USER 65532:65532
-EXPOSE 2525 8025
+EXPOSE 2525 8025 8026
 HEALTHCHECK --interval=30s --timeout=5s --start-period=2s CMD ["/sidepost", "health"]
 ENTRYPOINT ["/sidepost"]
 CMD ["serve"]

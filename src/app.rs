@@ -2,6 +2,7 @@
 
 mod events;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -21,16 +22,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::address::Alphabet;
 use crate::config::listen::{Listen, Place};
-use crate::config::{Config, Log, LogFormat, LogLevel, Provider as Settings, Smtp};
+use crate::config::{Config, Log, LogAddresses, LogFormat, LogLevel, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
-use crate::outcome::Cause;
+use crate::outcome::{Cause, Kind};
 use crate::plan::Policies;
-use crate::provider::{self, Payload, Request};
+use crate::provider::{self, Payload, Request, Response};
 use crate::recent::Recent;
-use crate::relay::Relay;
 use crate::relay::account::Account;
 use crate::relay::http::{HttpTransport, Transport, TransportError};
 use crate::relay::journal::Journal;
+use crate::relay::{Memory, Relay};
 use crate::route::Routes;
 use crate::sandbox::{self, Sandbox};
 use crate::sender::SenderPolicy;
@@ -39,13 +40,22 @@ use crate::smtp::listener::Door;
 use crate::smtp::sasl::Authenticate;
 use crate::smtp::tls::Tls;
 use crate::smtp::{self, Server};
-use crate::store::Store;
+use crate::store::{self, Store};
+use crate::suppression::Policy;
 use crate::users::{Passthrough, Users};
+use crate::web::admin::{self, Admin, Gate};
+use crate::web::worker::Bell;
 use crate::web::{self, AccountState, Web};
 use events::Events;
 
 /// Longest wait for a webhook receiver of somebody who tries the sandbox out.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest list that an API gives, in octets.
+const LONGEST_LIST: usize = 8 << 20;
+
+/// How long an API's word is taken that it has a recipient on none of its lists.
+const CLEAR: Duration = Duration::from_mins(5);
 
 /// How long a client's own key that the API refused is not tried again.
 const REFUSED_KEY: Duration = Duration::from_mins(10);
@@ -122,6 +132,31 @@ pub fn sandbox(mut config: Config) -> Result<(), Fault> {
     })
 }
 
+/// The admin API's calls on the store of a relay that does not run.
+///
+/// # Errors
+/// A sentence, when the store cannot be opened: a relay may have it.
+pub fn admin_of_stopped(
+    state: &store::Settings,
+    suppression: Policy,
+    accounts: &BTreeMap<String, Settings>,
+) -> Result<Admin, String> {
+    let store = Store::open(state).map_err(|error| error.to_string())?;
+    build_admin(accounts, store, suppression, LogAddresses::Full, Bell::default())
+}
+
+/// Makes one call of an account's API, outside of any relay.
+///
+/// # Errors
+/// When there is no answer within `patience`, and whether the call may have been done all the same.
+pub fn ask(settings: &Settings, request: &Request, patience: Duration) -> Result<Response, TransportError> {
+    let cannot = |detail| TransportError::NotSent { kind: Kind::Misconfigured, detail };
+    let transport = build_transport(settings).map_err(cannot)?.with_max_answer(LONGEST_LIST);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| cannot(format!("the runtime cannot start: {e}")))?;
+    runtime.block_on(async { transport.send(request, Instant::now() + patience).await })
+}
+
 fn run(program: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|e| format!("the runtime cannot start: {e}"))?.block_on(program)
@@ -154,7 +189,8 @@ impl Running {
         }
         let metrics = Arc::new(Metrics::default());
         let refused_keys = Arc::new(Recent::new(REFUSED_KEY)?);
-        let relay = Arc::new(build_relay(&config, &refused_keys, &metrics)?);
+        let store = ground.store;
+        let relay = Arc::new(build_relay(&config, store.clone(), &refused_keys, &metrics)?);
         let tls = Tls::open(&config.smtp.tls)?;
         let users = Users::open(&config.smtp.auth)?;
         let mut server = Server::new(&config.smtp, &config.delivery, Arc::clone(&relay), Arc::clone(&metrics));
@@ -180,8 +216,18 @@ impl Running {
             tokio::spawn(users.follow(file));
         }
         let alphabet = if relay.utf8_addresses() { Alphabet::Utf8 } else { Alphabet::Ascii };
-        let events = Events::start(&config, ground.webhooks, &ground.store, &metrics)?;
-        let mut router = web::router(Web { metrics, accounts: states(relay), store: store_trouble(ground.store) });
+        let web_address = local_address(&ground.web)?;
+        let events = Events::start(&config, ground.webhooks, &store, &metrics)?;
+        let admin = build_admin(
+            &config.providers,
+            store.clone(),
+            config.suppression.clone(),
+            config.log.addresses,
+            events.bell.clone(),
+        )?;
+        let admin = admin.router(Gate::new(&config.web.token, web_address));
+        let web = Web { metrics, accounts: states(relay), store: store_trouble(store) };
+        let mut router = web::router(web).merge(admin);
         if sandbox.is_some() {
             let settings = sandbox::Settings { post: webhook_post()?, smtp: first_address(&smtp), alphabet };
             let sandbox = Sandbox::new(settings);
@@ -189,7 +235,6 @@ impl Running {
             router = router.merge(sandbox.router());
         }
         let web_shutdown = CancellationToken::new();
-        let web_address = local_address(&ground.web)?;
         tokio::spawn(web::serve(ground.web, router, web_shutdown.clone()));
         let accounts = config.providers.iter().map(|(name, account)| (name.clone(), provider::send_url(account)));
         let accounts = accounts.collect();
@@ -274,7 +319,12 @@ impl Signals {
     }
 }
 
-fn build_relay(config: &Config, refused_keys: &Arc<Recent>, metrics: &Arc<Metrics>) -> Result<Relay, String> {
+fn build_relay(
+    config: &Config,
+    store: Store,
+    refused_keys: &Arc<Recent>,
+    metrics: &Arc<Metrics>,
+) -> Result<Relay, String> {
     let account = |(name, settings): (&String, &Settings)| {
         let transport: Arc<dyn Transport> = Arc::new(build_transport(settings)?);
         Ok(Arc::new(Account::new(name, settings, &config.delivery, transport, Arc::clone(metrics))))
@@ -284,16 +334,38 @@ fn build_relay(config: &Config, refused_keys: &Arc<Recent>, metrics: &Arc<Metric
         .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(config.log.addresses);
+    let memory = Memory {
+        store,
+        suppression: config.suppression.clone(),
+        refused_keys: Arc::clone(refused_keys),
+        clear: Arc::new(Recent::new(CLEAR)?),
+    };
     Ok(Relay::new(
         accounts,
         Routes(config.routes.clone()),
         policies,
         &config.delivery,
         journal,
-        Arc::clone(refused_keys),
+        memory,
         Arc::clone(metrics),
     )
     .named(&config.smtp.hostname))
+}
+
+/// The accounts are asked over connections of their own: mail is not to wait for an operator's questions.
+fn build_admin(
+    accounts: &BTreeMap<String, Settings>,
+    store: Store,
+    policy: Policy,
+    addresses: LogAddresses,
+    bell: Bell,
+) -> Result<Admin, String> {
+    let account = |(name, settings): (&String, &Settings)| {
+        let transport = Arc::new(build_transport(settings)?.with_max_answer(LONGEST_LIST));
+        Ok((name.clone(), admin::Account { settings: settings.clone(), transport }))
+    };
+    let accounts = accounts.iter().map(account).collect::<Result<_, String>>()?;
+    Ok(Admin { store, policy, accounts, journal: Journal::new(addresses), bell })
 }
 
 /// Binds all listeners, or none.
@@ -362,7 +434,7 @@ fn webhook_post() -> Result<sandbox::events::Post, String> {
                 Request { api_key: None, method: Method::POST, url, headers, body: Payload::json(body.to_vec()) };
             match transport.send(&request, Instant::now() + WEBHOOK_TIMEOUT).await {
                 Ok(response) => Ok(response.status),
-                Err(TransportError::NotSent { detail, .. } | TransportError::Lost { detail }) => Err(detail),
+                Err(error) => Err(error.to_string()),
             }
         })
     }))

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+pub use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -32,6 +32,15 @@ pub struct RequestLabel {
     pub account: String,
     /// The HTTP status; 0 when there was no answer.
     pub status: u16,
+}
+
+/// Labels of a question for a mail whose outcome was not known.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LookupLabel {
+    /// The account.
+    pub account: String,
+    /// `found`, `not-found`, `unclear` (further ones follow), `forbidden` or `failed`.
+    pub result: &'static str,
 }
 
 /// Label of a delivery report.
@@ -85,10 +94,16 @@ pub struct Metrics {
     pub transactions: Family<ClassLabel, Counter>,
     pub recipients: Family<OutcomeLabel, Counter>,
     pub requests: Family<RequestLabel, Counter>,
+    pub lookups: Family<LookupLabel, Counter>,
+    pub requests_in_flight: Family<AccountLabel, Gauge>,
     pub request_seconds: Histogram,
     pub reply_seconds: Histogram,
     pub accounts_ready: Family<AccountLabel, Gauge>,
     pub in_flight_bytes: Gauge,
+    pub ledger_under_way: Gauge,
+    pub ledger_unfinished: Gauge,
+    pub suppressed: Counter,
+    pub lists_unasked: Counter,
     pub losses: Counter,
     pub controls_ignored: Counter,
     pub limiter_wait_seconds: Counter<f64, AtomicU64>,
@@ -116,10 +131,16 @@ impl Default for Metrics {
             transactions: Family::default(),
             recipients: Family::default(),
             requests: Family::default(),
+            lookups: Family::default(),
+            requests_in_flight: Family::default(),
             request_seconds: seconds(),
             reply_seconds: seconds(),
             accounts_ready: Family::default(),
             in_flight_bytes: Gauge::default(),
+            ledger_under_way: Gauge::default(),
+            ledger_unfinished: Gauge::default(),
+            suppressed: Counter::default(),
+            lists_unasked: Counter::default(),
             losses: Counter::default(),
             controls_ignored: Counter::default(),
             limiter_wait_seconds: Counter::default(),
@@ -153,10 +174,32 @@ impl Metrics {
         r.register("transactions", "Transactions by class of their final reply", self.transactions.clone());
         r.register("recipients", "Recipients by account and outcome", self.recipients.clone());
         r.register("api_requests", "API requests by account and HTTP status", self.requests.clone());
+        r.register("api_requests_in_flight", "API requests under way now, by account", self.requests_in_flight.clone());
+        r.register("api_lookups", "Questions for mails whose outcome was not known", self.lookups.clone());
         r.register("api_request_seconds", "Duration of API requests", self.request_seconds.clone());
         r.register("reply_seconds", "From the end of data to the final reply", self.reply_seconds.clone());
         r.register("account_ready", "0 while the account's breaker is open", self.accounts_ready.clone());
         r.register("in_flight_bytes", "Message octets held in memory now", self.in_flight_bytes.clone());
+        r.register(
+            "ledger_under_way",
+            "Transactions whose reply is not on the wire yet",
+            self.ledger_under_way.clone(),
+        );
+        r.register(
+            "ledger_unfinished",
+            "Messages some of whose recipients were or may have been accepted, and whose client has to come again",
+            self.ledger_unfinished.clone(),
+        );
+        r.register(
+            "suppressed",
+            "Recipients refused because they are on the list of suppressed addresses",
+            self.suppressed.clone(),
+        );
+        r.register(
+            "lists_unasked",
+            "Recipients whose API could not be asked for its lists of suppressed addresses (ask_suppressions)",
+            self.lists_unasked.clone(),
+        );
         r.register("losses", "Parts of mails left out under unsupported = degrade", self.losses.clone());
         r.register("controls_ignored", "Control headers that were not obeyed", self.controls_ignored.clone());
         r.register(

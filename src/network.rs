@@ -10,3 +10,9 @@ pub fn client_network(ip: IpAddr) -> IpAddr {
         ip => ip,
     }
 }
+
+/// Whether the host of a URL is this machine: `localhost`, or a loopback address (an IPv6 one in brackets, RFC 3986 §3.2.2).
+pub fn is_to_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}

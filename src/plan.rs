@@ -192,7 +192,7 @@ fn shared_groups(envelope: &Envelope, message: &Message) -> Vec<Personalization>
             _ => hidden.push(Personalization::alone(mailbox)),
         }
     }
-    let mut batch = Batch { personalizations: vec![visible] };
+    let mut batch = Batch::of(vec![visible]);
     // A group of Cc alone shows the first as To, and an empty one vanishes.
     batch.retain(|_| true);
     batch.personalizations.append(&mut hidden);
@@ -204,7 +204,7 @@ fn single_groups(envelope: &Envelope, message: &Message) -> Vec<Personalization>
 }
 
 fn each_alone(groups: Vec<Personalization>) -> Vec<Batch> {
-    groups.into_iter().map(|group| Batch { personalizations: vec![group] }).collect()
+    groups.into_iter().map(|group| Batch::of(vec![group])).collect()
 }
 
 /// Whole groups into batches of at most `size` recipients.
@@ -214,7 +214,7 @@ fn fill_batches(groups: Vec<Personalization>, size: usize) -> Vec<Batch> {
         let members = group.mailboxes().count();
         match batches.last_mut() {
             Some(batch) if batch.len() + members <= size => batch.personalizations.push(group),
-            _ => batches.push(Batch { personalizations: vec![group] }),
+            _ => batches.push(Batch::of(vec![group])),
         }
     }
     batches

@@ -56,12 +56,20 @@ impl Routes {
         self.0.iter().any(|route| !route.header.is_empty())
     }
 
-    /// The accounts for one recipient: those of the first route whose conditions are all met.
-    pub fn accounts(&self, facts: Facts<'_>, recipient: &Address) -> Option<&[String]> {
-        let found = self.0.iter().find(|route| {
+    /// The route of one recipient: the first one whose conditions are all met.
+    pub fn route(&self, facts: Facts<'_>, recipient: &Address) -> Option<&Route> {
+        self.0.iter().find(|route| {
             route.is_met_at_mail(facts) && route.recipient.allows(Some(recipient)) && route.has_headers(facts)
-        });
-        found.map(|route| route.accounts.as_slice())
+        })
+    }
+
+    /// The routes that may serve this recipient of a mail of which the headers are not known: up to the first one that does
+    /// not look at them.
+    pub fn for_recipient<'a>(&'a self, facts: Facts<'_>, recipient: &Address) -> impl Iterator<Item = &'a Route> {
+        let met = |route: &&Route| route.is_met_at_mail(facts) && route.recipient.allows(Some(recipient));
+        let met: Vec<&Route> = self.0.iter().filter(met).collect();
+        let enough = met.iter().position(|route| route.header.is_empty()).map_or(met.len(), |last| last + 1);
+        met.into_iter().take(enough)
     }
 
     /// The accounts that may serve a mail of which only the sender is known: up to the first route that waits for nothing

@@ -10,6 +10,7 @@ macro_rules! sayln {
 }
 
 mod account;
+mod admin;
 mod check;
 mod controls;
 mod hash_password;
@@ -19,6 +20,8 @@ mod replies;
 mod sandbox;
 mod send;
 mod serve;
+mod setup;
+mod table;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -68,6 +71,20 @@ enum Command {
     Controls(controls::Controls),
     /// Ask the running relay whether it is alive (for HEALTHCHECK in an image without a shell)
     Health(health::Health),
+    /// List, add, remove, import and export the addresses that are not sent to
+    Suppressions(admin::suppressions::Suppressions),
+    /// Tell what became of a mail
+    Messages(admin::messages::Messages),
+    /// List what the providers reported, and work through it again
+    Events(admin::events::Events),
+    /// Register, list and renew the provider's webhooks, whose events tell what became of mails
+    Webhooks(setup::webhooks::Webhooks),
+    /// Add the domains that you send from, with their DNS records, and have them verified (ScaiSend)
+    Domains(setup::domains::Domains),
+    /// Make an API key that can send and no more (ScaiSend)
+    Keys(setup::keys::Keys),
+    /// Print the provider's daily numbers: delivered, bounced, called spam (ScaiSend)
+    Stats(setup::stats::Stats),
     /// Hash a password (from standard input) for smtp.auth.users or the users file
     HashPassword(hash_password::HashPassword),
 }
@@ -114,8 +131,12 @@ impl From<Fault> for Failure {
 }
 
 impl ConfigArgs {
+    fn layers(&self) -> Layers {
+        Layers::of_process(self.config.clone(), self.set.clone())
+    }
+
     fn load(&self) -> Result<Loaded, Failure> {
-        Layers::of_process(self.config.clone(), self.set.clone()).load().map_err(|problems| Failure::config(&problems))
+        self.layers().load().map_err(|problems| Failure::config(&problems))
     }
 }
 
@@ -128,6 +149,12 @@ fn write_out(words: std::fmt::Arguments<'_>) {
         let _ = writeln!(std::io::stderr(), "sidepost: the output cannot be written: {error}");
         std::process::exit(1);
     }
+}
+
+/// Something to know that is not the output: for people, also where the output is for a script.
+#[allow(clippy::print_stderr)]
+fn note(text: &str) {
+    eprintln!("{text}");
 }
 
 /// A mail address as an argument.
@@ -154,6 +181,13 @@ pub fn run() -> ExitCode {
         Command::Replies(command) => command.run(),
         Command::Controls(command) => command.run(),
         Command::Health(command) => command.run(),
+        Command::Suppressions(command) => command.run(),
+        Command::Messages(command) => command.run(),
+        Command::Events(command) => command.run(),
+        Command::Webhooks(command) => command.run(),
+        Command::Domains(command) => command.run(),
+        Command::Keys(command) => command.run(),
+        Command::Stats(command) => command.run(),
         Command::HashPassword(command) => command.run(),
     };
     match result {

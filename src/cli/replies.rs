@@ -40,6 +40,9 @@ fn plain(replies: &Overrides) -> String {
         "\nRETRY: whether sidepost itself repeats the request before it answers; where a route names several accounts, the\nnext one is tried after \"yes\" and \"elsewhere\". 4yz: the client should try again\n",
     );
     out.push_str("later; 5yz: it should not. Several recipients: any 4yz wins, else any 250, else the first 5yz.\n");
+    out.push_str(
+        "\nambiguous, server-error, gateway: none of these APIs documents a key under which a mail is taken once, so sidepost\nrepeats none of them by itself. ScaiSend is asked whether it has the mail (lookup), and if so that is a 250.\n",
+    );
     out
 }
 

@@ -173,6 +173,13 @@ fn unknown_key(path: &str, defaults: &Json) -> Problem {
     let route = at.into_iter().flat_map(|at| Route::KEYS.map(|key| format!("{at}.{key}")));
     let mut known: BTreeSet<String> = found.into_iter().map(|(key, _)| key).chain(account).chain(route).collect();
     known.extend(known.clone().iter().map(|key| parent(key).to_owned()));
+    // A section that does not exist: what is in it may be right.
+    let section = path.split('.').next().unwrap_or_default();
+    if defaults.get(section).is_none() {
+        known = defaults.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        known.remove("provider_defaults");
+    }
+    let wanted = if defaults.get(section).is_none() { section.to_owned() } else { wanted };
     let near = |key: &str| strsim::jaro_winkler(key, &wanted);
     let best = known.iter().max_by(|a, b| near(a).total_cmp(&near(b)));
     let hint = best.filter(|key| near(key) > 0.8).map(|key| match key.strip_prefix("provider_defaults.") {

@@ -1,5 +1,6 @@
 //! Where configuration values come from: defaults, file, environment, flags; and every mistake with its source.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
@@ -11,7 +12,7 @@ use figment::{Figment, Metadata, Profile, Source};
 use serde_json::Value as Json;
 
 use super::decode::{accounts, decode, default_path, defaults, inherit_provider_defaults, is_secret, leaves, lookup};
-use super::{Config, ProviderKind, rules};
+use super::{Config, Provider, ProviderKind, rules};
 use crate::password;
 
 /// The lowest layer, and the manual.
@@ -38,6 +39,23 @@ pub struct Loaded {
     pub config: Config,
     /// `key`, value as TOML (secrets hidden), origin; for `check`.
     pub effective: Vec<(String, String, String)>,
+}
+
+/// The accounts, whatever else there is.
+#[derive(Debug)]
+pub struct Accounts {
+    /// By their names; one whose key cannot be used has none.
+    pub accounts: BTreeMap<String, Provider>,
+    /// What is wrong with their keys.
+    pub keyless: Vec<Problem>,
+}
+
+/// What there is before anybody has decided whether it will do.
+struct Draft {
+    figment: Figment,
+    tree: Json,
+    config: Option<Config>,
+    problems: Vec<Problem>,
 }
 
 /// One mistake: which key, what is wrong and what to do, and where the value came from.
@@ -83,6 +101,15 @@ impl Layers {
     /// # Errors
     /// All problems found, none of them fatal for the search for others.
     pub fn load(&self) -> Result<Loaded, Vec<Problem>> {
+        let Draft { figment, tree, config, problems } = self.read()?;
+        match config {
+            Some(config) if problems.is_empty() => Ok(Loaded { config, effective: effective(&tree, &figment) }),
+            _ => Err(problems),
+        }
+    }
+
+    /// Reads everything, with all that is wrong.
+    fn read(&self) -> Result<Draft, Vec<Problem>> {
         let mut problems = Vec::new();
         let figment = self.merge(&mut problems);
         let mut tree: Json = match figment.extract() {
@@ -105,10 +132,7 @@ impl Layers {
         for problem in problems.iter_mut().filter(|p| p.origin.is_empty()) {
             problem.origin = origin(&figment, &problem.key).unwrap_or_default();
         }
-        match config {
-            Some(config) if problems.is_empty() => Ok(Loaded { config, effective: effective(&tree, &figment) }),
-            _ => Err(problems),
-        }
+        Ok(Draft { figment, tree, config, problems })
     }
 
     fn merge(&self, problems: &mut Vec<Problem>) -> Figment {
@@ -412,4 +436,38 @@ impl Layers {
             ..Problem::new(key, error.kind.to_string())
         })
     }
+
+    /// The accounts alone: setting a provider up comes before there is a key, and may be done on another machine than the
+    /// relay's.
+    ///
+    /// # Errors
+    /// All problems of the accounts besides, and of the file.
+    pub fn accounts(&self) -> Result<Accounts, Vec<Problem>> {
+        let Draft { config, problems, .. } = self.read()?;
+        let Some(config) = config else { return Err(problems) };
+        let (keys, mut others): (Vec<Problem>, Vec<Problem>) = problems.into_iter().partition(|p| is_about_key(&p.key));
+        let sections = defaults();
+        // Not of the accounts as a whole (that there is none, or that no route uses one), nor of what comes of setting up.
+        let counts = |key: &str| match key.split_once('.') {
+            Some(("providers", rest)) => rest.contains('.') && !rest.contains(".webhook_secrets"),
+            Some(("provider_defaults", _)) => true,
+            Some((section, _)) => sections.get(section).is_none(),
+            None => sections.get(key).is_none(),
+        };
+        others.retain(|problem| counts(&problem.key));
+        if !others.is_empty() {
+            return Err(others);
+        }
+        let mut accounts = config.providers;
+        for (name, account) in &mut accounts {
+            if keys.iter().any(|problem| problem.key.starts_with(&format!("providers.{name}.api_key"))) {
+                account.api_key = None;
+            }
+        }
+        Ok(Accounts { accounts, keyless: keys })
+    }
+}
+
+fn is_about_key(key: &str) -> bool {
+    key.starts_with("providers.") && (key.ends_with(".api_key") || key.ends_with(".api_key_file"))
 }

@@ -20,7 +20,8 @@ use crate::pattern::Patterns;
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::sender::Rewrite;
-use crate::{store, suppression};
+use crate::store;
+use crate::suppression;
 use listen::Listen;
 use values::{AddressOrNone, Network, Rate, RateOrNone, Size, duration, pause};
 
@@ -178,6 +179,8 @@ pub struct Provider {
     pub unsupported: Unsupported,
     /// Whether the API takes addresses whose local part is not ASCII (RFC 6531).
     pub utf8_addresses: bool,
+    /// How a mail whose outcome is not known is looked for at the API. Means something for `ScaiSend` only.
+    pub lookup: Lookup,
     /// Other replies than the table's for some outcomes.
     pub replies: Overrides,
     /// Longest pause a Retry-After can impose on the account.
@@ -185,6 +188,8 @@ pub struct Provider {
     pub max_hold_off: Duration,
     /// A PEM file with further certificate authorities to trust, for self-hosted APIs; empty means none.
     pub ca_file: String,
+    /// Whether the API's own lists of suppressed addresses are asked at RCPT.
+    pub ask_suppressions: bool,
     /// What its webhook requests are signed with: every one of them is good.
     pub webhook_secrets: Vec<Secret>,
     /// How long an open breaker waits before it lets one request try.
@@ -248,6 +253,18 @@ pub enum Unsupported {
     Refuse,
     /// Send without it; the log says so each time.
     Degrade,
+}
+
+/// `providers.*.lookup`: the marker by which the API can be asked for a mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lookup {
+    /// In `custom_args`.
+    CustomArgs,
+    /// There, and one category as well: the API has a filter for those.
+    Category,
+    /// No marker, and nothing is asked.
+    Off,
 }
 
 /// `[delivery]`: time and policies.

@@ -34,6 +34,12 @@ fn webhook_rules(config: &Config) -> Vec<Problem> {
     if webhooks.listen.0.is_some() && !config.providers.is_empty() && !secrets() {
         wrong("webhooks.listen", "no account could verify anything; give providers.NAME.webhook_secrets (`sidepost webhooks register` gets one)".to_owned());
     }
+    if webhooks.listen.0.is_some_and(|address| address.port() != 0 && address == config.web.listen) {
+        wrong(
+            "webhooks.listen",
+            "is web.listen as well; the providers must not reach /api, so give it a port of its own".to_owned(),
+        );
+    }
     if webhooks.max_body.0 > 16 << 20 {
         wrong("webhooks.max_body", "must be at most 16MiB: an event has a few hundred octets".to_owned());
     }
@@ -349,6 +355,9 @@ fn rules_of_account(name: &str, account: &Provider) -> Vec<Problem> {
     }
     if account.kind == ProviderKind::NexusProMail && account.fanout == Fanout::Single {
         wrong("fanout", "NexusProMail takes one recipient a call; use \"auto\"".to_owned());
+    }
+    if account.ask_suppressions && account.kind != ProviderKind::ScaiSend {
+        wrong("ask_suppressions", format!("{} has no such call that is known; remove it", account.kind.name()));
     }
     if account.send_path.contains("://") || account.send_path.contains(['?', '#', ' ']) {
         wrong("send_path", "is a path like \"/v3/mail/send\"; the address goes into base_url".to_owned());

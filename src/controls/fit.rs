@@ -1,6 +1,7 @@
 //! From what a mail asks for to what its API has fields for, and room.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -84,7 +85,7 @@ impl Reading<'_> {
         if has_field && chosen.contains_key(&Control::Template) {
             return Ok(());
         }
-        let blank = |body: &Option<String>| body.as_ref().is_none_or(|text| text.trim().is_empty());
+        let blank = |body: &Option<Arc<String>>| body.as_ref().is_none_or(|text| text.trim().is_empty());
         if let Some(header) = self.template.as_ref().filter(|_| blank(&message.text) && blank(&message.html)) {
             let unused =
                 || if has_field { "controls.allow lacks it".to_owned() } else { format!("{} has none", self.vendor) };
@@ -105,8 +106,8 @@ impl Reading<'_> {
     /// The header whose data a mark in subject or body asks for: other vendors fill in a mail's own text as well, in
     /// marks like `*|NAME|*` (Mandrill), `{{var:name}}` (Mailjet), `{{params.NAME}}` (Brevo) and `{{name}}`.
     fn named_by_a_mark(&self, message: &Message) -> Option<&String> {
-        let texts = [&message.subject, &message.text, &message.html];
-        let marks = texts.into_iter().flatten().flat_map(|text| {
+        let bodies = [&message.text, &message.html].into_iter().flatten().map(Arc::as_ref);
+        let marks = message.subject.iter().chain(bodies).flat_map(|text| {
             ["*|", "{{"]
                 .into_iter()
                 .flat_map(move |open| text.match_indices(open).filter_map(|(at, _)| text.get(at + 2..)))

@@ -1,5 +1,7 @@
 //! Which parts are the bodies (RFC 8621 §4.1.4, with three deviations), and their text.
 
+use std::sync::Arc;
+
 use mail_parser::decoders::html::html_to_text;
 
 use super::{Message, attachments, charsets};
@@ -162,17 +164,18 @@ impl Message {
     /// Joins the bodies. A rendering that the mail does not have stays `None`; in one that it has, loose parts of the
     /// other kind have their place, too.
     pub(super) fn read_bodies(&mut self, parts: &[Part], selection: &Selection) {
-        self.text = self.join(parts, &selection.text, Kind::Text);
-        self.html = self.join(parts, &selection.html, Kind::Html);
+        self.text = self.join(parts, &selection.text, Kind::Text).map(Arc::new);
+        self.html = self.join(parts, &selection.html, Kind::Html).map(Arc::new);
     }
 
     fn join(&self, parts: &[Part], list: &[usize], wanted: Kind) -> Option<String> {
-        let bodies: Vec<(Kind, String)> = list
-            .iter()
-            .filter_map(|i| parts.get(*i))
-            .map(|part| (kind(part), self.body(part)))
-            .filter(|(_, text)| !text.trim().is_empty())
-            .collect();
+        let list = || list.iter().filter_map(|i| parts.get(*i));
+        // A mail of plain text alone is in both lists; it is not decoded for the one that it has nothing for.
+        if !list().any(|part| kind(part) == wanted) {
+            return None;
+        }
+        let bodies: Vec<(Kind, String)> =
+            list().map(|part| (kind(part), self.body(part))).filter(|(_, text)| !text.trim().is_empty()).collect();
         if !bodies.iter().any(|(kind, _)| *kind == wanted) {
             return None;
         }

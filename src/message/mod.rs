@@ -11,6 +11,8 @@ mod mailboxes;
 mod uuencode;
 mod words;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 pub use self::bodies::html_from_text;
@@ -47,9 +49,9 @@ pub struct Message {
     /// Subject, decoded, one line.
     pub subject: Option<String>,
     /// The text/plain bodies, joined.
-    pub text: Option<String>,
+    pub text: Option<Arc<String>>,
     /// The text/html bodies, joined.
-    pub html: Option<String>,
+    pub html: Option<Arc<String>>,
     /// Every other leaf, in document order.
     pub attachments: Vec<Attachment>,
     /// The other header fields in their order, decoded, one line each: threading, List-*, X-* and so on; not addresses,

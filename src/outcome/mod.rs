@@ -70,12 +70,15 @@ pub struct Cause {
     pub status: Option<u16>,
     /// How long the provider asks to be left alone.
     pub retry_after: Option<Duration>,
+    /// The marker of the mail that the API may have taken all the same; `None`: it did not, or cannot be asked.
+    pub marker: Option<Arc<str>>,
 }
 
 impl Cause {
     /// A cause with a detail; foreign text in it is made printable.
     pub fn new(kind: Kind, detail: impl AsRef<str>) -> Self {
-        Self { kind, row: *kind.row(), detail: printable(detail.as_ref(), 240), status: None, retry_after: None }
+        let detail = printable(detail.as_ref(), 240);
+        Self { kind, row: *kind.row(), detail, status: None, retry_after: None, marker: None }
     }
 
     /// The same as another kind.
@@ -94,6 +97,12 @@ impl Cause {
     #[must_use]
     pub fn with_status(self, status: u16) -> Self {
         Self { status: Some(status), ..self }
+    }
+
+    /// The same about a mail that the API may have taken under this marker.
+    #[must_use]
+    pub fn with_marker(self, marker: Option<Arc<str>>) -> Self {
+        Self { marker, ..self }
     }
 
     /// The same with the pause that the provider asked for.

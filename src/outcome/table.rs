@@ -101,6 +101,14 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Whether the API may have taken the mail all the same. Not only without an answer: a 500 may come after the mail was
+    /// put into the queue, and a 502 or 504 is the word of a gateway that does not know.
+    pub fn leaves_doubt(self) -> bool {
+        matches!(self, Self::Ambiguous | Self::ServerError | Self::Gateway)
+    }
+}
+
 impl FromStr for Kind {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {

@@ -3,11 +3,15 @@
 pub mod answer;
 pub mod event;
 pub mod nexuspromail;
+mod payload;
 pub mod sendgrid;
+pub mod setup;
 pub mod signature;
+pub mod status;
 
 use std::borrow::Cow;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -16,10 +20,13 @@ use crate::address::Address;
 use crate::config::{Provider as Settings, ProviderKind};
 use crate::controls::{Capacity, Controls};
 use crate::feedback::{Feedback, Unverified};
-use crate::message::{Attachment, Content, Mailbox, Message};
+use crate::message::{Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
 use crate::secret::Secret;
+use crate::suppression::Reason;
 use signature::Scheme;
+
+pub use payload::{Payload, Pieces};
 
 /// One API, as an account uses it.
 pub trait Provider: Send + Sync {
@@ -50,6 +57,35 @@ pub trait Provider: Send + Sync {
     /// What the answer means for each recipient of the batch, in the order of [`Batch::recipients`].
     fn classify(&self, batch: &Batch, response: &Response) -> Vec<Outcome>;
 
+    /// The questions whether the API itself has an address on one of its lists of suppressed ones; none: it cannot be
+    /// asked.
+    fn lists(&self, _recipient: &Address) -> Vec<(Reason, Request)> {
+        Vec::new()
+    }
+
+    /// What the answer to one of [`Provider::lists`] says.
+    ///
+    /// # Errors
+    /// It says nothing: its status and words.
+    fn listed(&self, _recipient: &Address, _response: &Response) -> Result<Option<Listed>, String> {
+        Ok(None)
+    }
+
+    /// Whether its mails carry [`Batch::marker`], and can be looked for by it.
+    fn marks(&self) -> bool {
+        false
+    }
+
+    /// The request that asks for a mail; `None`: this API cannot be asked.
+    fn lookup(&self, _search: &Search<'_>) -> Option<Request> {
+        None
+    }
+
+    /// What the answer to a question says: to that of [`Provider::lookup`], or to one of [`Found::Perhaps`].
+    fn found(&self, _search: &Search<'_>, _response: &Response) -> Found {
+        Found::Nothing
+    }
+
     /// How its webhook requests are signed.
     fn scheme(&self) -> &'static Scheme;
 
@@ -75,12 +111,55 @@ pub trait Provider: Send + Sync {
     }
 }
 
+/// An address on one of the API's own lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Since when, if the API says so.
+    pub since: Option<SystemTime>,
+    /// What it says about it.
+    pub words: String,
+}
+
+/// A mail that an API may have taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Search<'a> {
+    /// What it carries, as [`Batch::marker`].
+    pub marker: &'a str,
+    /// Whom it was for.
+    pub group: &'a Personalization,
+    /// What it said.
+    pub message: &'a Message,
+    /// What was asked for beside.
+    pub controls: &'a Controls,
+    /// It was not sent before this.
+    pub since: SystemTime,
+}
+
+/// What an API says when it is asked for a mail.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// It took it, under this id.
+    Taken(String),
+    /// The answers to these would tell: the mails look like it, and their markers are not shown.
+    Perhaps(Vec<Request>),
+    /// It does not show it. That proves nothing: it may show it later.
+    Nothing,
+    /// The key may not ask; the API's words, which name the right that it lacks.
+    Forbidden(String),
+    /// No answer that says anything; why, and how long the API asks to be left alone.
+    Failed(String, Option<Duration>),
+}
+
 /// The provider that an account's settings name.
 pub fn build(settings: &Settings) -> Box<dyn Provider> {
     let url = send_url(settings);
     match settings.kind {
         ProviderKind::NexusProMail => Box::new(nexuspromail::NexusProMail::new(url)),
-        ProviderKind::ScaiSend => Box::new(sendgrid::SendGrid::new(url, sendgrid::Dialect::ScaiSend)),
+        ProviderKind::ScaiSend => {
+            let lists = settings.ask_suppressions.then(|| call_url(settings, ""));
+            let scaisend = sendgrid::SendGrid::new(url, sendgrid::Dialect::ScaiSend);
+            Box::new(scaisend.with_lookup(settings.lookup).with_lists(lists))
+        }
         ProviderKind::SendGrid => Box::new(sendgrid::SendGrid::new(url, sendgrid::Dialect::SendGrid)),
     }
 }
@@ -88,9 +167,14 @@ pub fn build(settings: &Settings) -> Box<dyn Provider> {
 /// The address of the send call: base URL and path are two settings, because the vendors' own pages disagree about the
 /// path (NexusProMail), and because others host the service themselves (ScaiSend).
 pub fn send_url(settings: &Settings) -> String {
-    let (base, path) = vendor_address(settings.kind);
-    let pick = |given: &str, vendor: &'static str| if given.is_empty() { vendor.to_owned() } else { given.to_owned() };
-    let (base, path) = (pick(&settings.base_url, base), pick(&settings.send_path, path));
+    let (_, path) = vendor_address(settings.kind);
+    call_url(settings, if settings.send_path.is_empty() { path } else { &settings.send_path })
+}
+
+/// The address of the call at `path` below the account's base URL.
+pub fn call_url(settings: &Settings, path: &str) -> String {
+    let (base, _) = vendor_address(settings.kind);
+    let base = if settings.base_url.is_empty() { base } else { &settings.base_url };
     format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
 }
 
@@ -129,6 +213,9 @@ pub struct Limits {
 pub struct Batch {
     /// The groups; each becomes a message of its own.
     pub personalizations: Vec<Personalization>,
+    /// What tells this mail from all others at the API, where it can be asked for a mail: so all of its tries carry the
+    /// same. Recipients never see it.
+    pub marker: Option<Arc<str>>,
 }
 
 /// One recipient group: all of its members see each other and nobody else.
@@ -153,6 +240,11 @@ impl Personalization {
 }
 
 impl Batch {
+    /// These groups, without a marker.
+    pub fn of(personalizations: Vec<Personalization>) -> Self {
+        Self { personalizations, marker: None }
+    }
+
     /// Every recipient once, group by group, To before Cc: the order of [`Provider::classify`].
     pub fn recipients(&self) -> impl Iterator<Item = &Address> {
         self.personalizations.iter().flat_map(Personalization::mailboxes).map(|mailbox| &mailbox.address)
@@ -198,110 +290,14 @@ pub struct Request {
     pub body: Payload,
 }
 
-/// A JSON text in pieces: what was serialized, and attachments that are turned into base64 while the request is sent.
-/// It can be produced again for each attempt without keeping a copy.
-#[derive(Debug, Clone, Default)]
-pub struct Payload {
-    segments: Vec<Segment>,
-}
-
-/// A piece of a [`Payload`].
-#[derive(Debug, Clone)]
-enum Segment {
-    Json(Bytes),
-    Base64(Content),
-}
-
-impl Payload {
-    /// A payload that is serialized whole.
-    pub fn json(text: Vec<u8>) -> Self {
-        Self { segments: vec![Segment::Json(text.into())] }
-    }
-
-    /// Its length in octets, exactly.
-    pub fn len(&self) -> usize {
-        self.segments.iter().map(Segment::len).sum()
-    }
-
-    /// Whether it has no octet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The octets from the start, in chunks.
-    pub fn chunks(&self) -> impl Iterator<Item = Bytes> + Send + Sync + 'static {
-        self.segments.clone().into_iter().flat_map(Segment::chunks)
-    }
-
-    /// The octets in one piece, for printing and tests.
-    pub fn to_vec(&self) -> Vec<u8> {
-        self.chunks().fold(Vec::with_capacity(self.len()), |mut all, chunk| {
-            all.extend_from_slice(&chunk);
-            all
-        })
-    }
-
-    /// The payload `object` with a member `"attachments"` added at its end; each attachment is the JSON object that
-    /// `describe` gives, with a member `"content"` of base64 added. The base64 is never serialized: a serializer would
-    /// scan every octet of it for escapes.
-    pub fn with_attachments(
-        mut object: Vec<u8>,
-        attachments: &[Attachment],
-        describe: impl Fn(&Attachment) -> Vec<u8>,
-    ) -> Self {
-        if attachments.is_empty() {
-            return Self::json(object);
-        }
-        let mut segments = Vec::with_capacity(attachments.len() * 2 + 1);
-        object.pop();
-        object.extend_from_slice(b",\"attachments\":[");
-        for (i, attachment) in attachments.iter().enumerate() {
-            if i > 0 {
-                object.push(b',');
-            }
-            object.append(&mut describe(attachment));
-            object.pop();
-            object.extend_from_slice(b",\"content\":\"");
-            segments.push(Segment::Json(std::mem::take(&mut object).into()));
-            segments.push(Segment::Base64(attachment.content.clone()));
-            object.extend_from_slice(b"\"}");
-        }
-        object.extend_from_slice(b"]}");
-        segments.push(Segment::Json(object.into()));
-        Self { segments }
-    }
-}
-
-impl Segment {
-    fn len(&self) -> usize {
-        match self {
-            Self::Json(text) => text.len(),
-            Self::Base64(content) => content.base64_len(),
-        }
-    }
-
-    fn chunks(self) -> Box<dyn Iterator<Item = Bytes> + Send + Sync> {
-        match self {
-            Self::Json(text) => Box::new(std::iter::once(text)),
-            Self::Base64(content) => Box::new(content.base64_chunks()),
-        }
-    }
-}
-
-/// Serializes one of our own payload types into a buffer of about the right size. They hold strings, numbers and lists
+/// Serializes one of our own payload types. They hold strings, numbers and lists
 /// only, so it cannot fail; should it ever, the API gets an empty object and refuses it.
-fn to_json<T: serde::Serialize>(value: &T, about: usize) -> Vec<u8> {
-    let mut json = Vec::with_capacity(about);
+fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    let mut json = Vec::with_capacity(1024);
     match serde_json::to_writer(&mut json, value) {
         Ok(()) => json,
         Err(_) => b"{}".to_vec(),
     }
-}
-
-/// About how long the payload of a message gets, attachments apart.
-fn about_len(message: &Message) -> usize {
-    let bodies = [&message.text, &message.html].into_iter().flatten().map(String::len).sum::<usize>();
-    bodies + bodies / 16 + 1024
 }
 
 /// An HTTP answer, as far as it was read.
@@ -341,8 +337,8 @@ fn subject_of(message: &Message) -> &str {
 }
 
 /// A body that is there: the APIs refuse an empty one.
-fn body_of(body: Option<&String>) -> Option<&str> {
-    body.map(String::as_str).filter(|text| !text.is_empty())
+fn body_of(body: Option<&Arc<String>>) -> Option<&Arc<String>> {
+    body.filter(|text| !text.is_empty())
 }
 
 /// The first From; the APIs take one. The sender policy has seen to it that there is one.

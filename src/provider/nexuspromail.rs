@@ -1,5 +1,6 @@
 //! NexusProMail: `POST /v1/transactional/send`, flat, one recipient a call.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -10,9 +11,7 @@ use serde_json::Value;
 use super::answer::{self, Success, cause, error_code, for_all, kind_of_status, success_body};
 use super::event::{self, Event, Told, reason, rfc3339, scalar};
 use super::signature::{Encoding, Key, Part, Scheme, is_recent};
-use super::{
-    Batch, JsonMailbox, Limits, Payload, Provider, Request, Response, about_len, body_of, from_of, subject_of, to_json,
-};
+use super::{Batch, JsonMailbox, Limits, Pieces, Provider, Request, Response, body_of, from_of, subject_of, to_json};
 use crate::controls::{Capacity, Controls};
 use crate::feedback::{EventKind, Feedback, Unverified};
 use crate::message::{Message, html_from_text};
@@ -53,9 +52,6 @@ struct Body<'a> {
     to: JsonMailbox<'a>,
     from: JsonMailbox<'a>,
     subject: &'a str,
-    html: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply_to: Option<JsonMailbox<'a>>,
 }
@@ -79,31 +75,24 @@ impl Provider for NexusProMail {
     fn render(&self, message: &Message, _controls: &Controls, batch: &Batch) -> Result<Request, Cause> {
         let recipient =
             batch.recipients().next().ok_or_else(|| Cause::new(Kind::Unexpected, "a batch without a recipient"))?;
-        let text = body_of(message.text.as_ref());
-        // Every sample of the vendor sends `html`; whether a mail may do without is not documented.
-        let made;
-        let html = if let Some(html) = body_of(message.html.as_ref()) {
-            html
-        } else {
-            made = html_from_text(text.unwrap_or_default());
-            &made
-        };
         let body = Body {
             // The samples give `to` no name.
             to: JsonMailbox { email: recipient.as_str(), name: None },
             from: from_of(message)?.into(),
             subject: subject_of(message),
-            html,
-            text,
             reply_to: message.reply_to.first().map(|m| JsonMailbox { email: m.address.as_str(), name: None }),
         };
-        Ok(Request {
-            api_key: None,
-            method: Method::POST,
-            url: self.url.clone(),
-            headers: Vec::new(),
-            body: Payload::json(to_json(&body, about_len(message))),
-        })
+        let mut pieces = Pieces::of(to_json(&body));
+        let text = body_of(message.text.as_ref());
+        // Every sample of the vendor sends `html`; whether a mail may do without is not documented.
+        let made = || Arc::new(html_from_text(text.map(|text| text.as_str()).unwrap_or_default()));
+        let html = body_of(message.html.as_ref()).cloned().unwrap_or_else(made);
+        pieces.raw(",\"html\":\"").text(&html).raw("\"");
+        if let Some(text) = text {
+            pieces.raw(",\"text\":\"").text(text).raw("\"");
+        }
+        let body = pieces.end();
+        Ok(Request { api_key: None, method: Method::POST, url: self.url.clone(), headers: Vec::new(), body })
     }
 
     fn classify(&self, batch: &Batch, response: &Response) -> Vec<Outcome> {

@@ -2,9 +2,12 @@
 
 mod controls;
 mod events;
+mod lists;
+mod lookup;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -16,13 +19,16 @@ use serde_json::{Map, Value};
 use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
 use super::signature::Scheme;
 use super::{
-    Batch, JsonMailbox, Limits, Payload, Provider, Request, Response, about_len, body_of, from_of, subject_of, to_json,
+    Batch, Found, JsonMailbox, Limits, Listed, Pieces, Provider, Request, Response, Search, body_of, from_of,
+    subject_of, to_json,
 };
 use crate::address::Address;
+use crate::config::Lookup;
 use crate::controls::{Control, Controls};
 use crate::feedback::{Feedback, Unverified};
 use crate::message::{Attachment, Mailbox, Message};
 use crate::outcome::{Cause, Kind, Outcome};
+use crate::suppression::Reason;
 
 /// Where the two services differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +49,33 @@ const MAX_EXTENSION: usize = 16;
 pub struct SendGrid {
     url: String,
     dialect: Dialect,
+    /// The base of the calls for lists, if they are to be made.
+    lists: Option<String>,
+    lookup: Lookup,
 }
 
 impl SendGrid {
-    /// The API at the address of its send call.
+    /// The API at the address of its send call; its mails cannot be looked for.
     pub fn new(url: String, dialect: Dialect) -> Self {
-        Self { url, dialect }
+        Self { url, dialect, lookup: Lookup::Off, lists: None }
+    }
+
+    /// The same that is asked for its lists, below this address.
+    #[must_use]
+    pub fn with_lists(self, base: Option<String>) -> Self {
+        Self { lists: base, ..self }
+    }
+
+    /// The same with mails that can be looked for in this way, if the address of that call can be told from the other's.
+    #[must_use]
+    pub fn with_lookup(self, lookup: Lookup) -> Self {
+        let lookup = if lookup::messages_url(&self.url).is_some() { lookup } else { Lookup::Off };
+        Self { lookup, ..self }
+    }
+
+    /// What the mails of a batch carry.
+    fn marker<'a>(&self, batch: &'a Batch) -> Option<&'a str> {
+        batch.marker.as_deref().filter(|_| self.marks())
     }
 }
 
@@ -62,8 +89,6 @@ struct Body<'a> {
     reply_to_list: Vec<JsonMailbox<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    content: Vec<JsonContent<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_object")]
     headers: Vec<(&'a str, String)>,
     #[serde(flatten)]
@@ -84,12 +109,6 @@ struct JsonPersonalization<'a> {
     dynamic_template_data: Option<&'a Map<String, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     substitutions: Option<&'a Map<String, Value>>,
-}
-
-#[derive(Serialize)]
-struct JsonContent<'a> {
-    r#type: &'static str,
-    value: &'a str,
 }
 
 #[derive(Serialize)]
@@ -142,13 +161,15 @@ impl Provider for SendGrid {
             reply_to_list,
             // A template has a subject of its own and excludes a body.
             subject: if templated { message.subject.as_deref() } else { Some(subject_of(message)) },
-            content: if templated { Vec::new() } else { content_of(message) },
             headers: headers_of(message, self.dialect),
-            asked: Asked::new(controls),
+            asked: Asked::new(controls, self.marker(batch), self.lookup),
         };
-        let body = Payload::with_attachments(to_json(&body, about_len(message)), &message.attachments, |a| {
-            to_json(&describe(a, self.dialect), 256)
-        });
+        let mut pieces = Pieces::of(to_json(&body));
+        if !templated {
+            write_content(message, &mut pieces);
+        }
+        pieces.attachments(&message.attachments, |attachment| to_json(&describe(attachment, self.dialect)));
+        let body = pieces.end();
         Ok(Request { api_key: None, method: Method::POST, url: self.url.clone(), headers: Vec::new(), body })
     }
 
@@ -159,6 +180,26 @@ impl Provider for SendGrid {
             401 | 403 => for_all(batch, &Outcome::from_cause(cause(split_credentials(response), response))),
             status => for_all(batch, &Outcome::from_cause(cause(kind_of_status(status), response))),
         }
+    }
+
+    fn lists(&self, recipient: &Address) -> Vec<(Reason, Request)> {
+        self.lists.as_ref().map(|base| lists::questions(base, recipient)).unwrap_or_default()
+    }
+
+    fn listed(&self, recipient: &Address, response: &Response) -> Result<Option<Listed>, String> {
+        lists::read(recipient, response)
+    }
+
+    fn marks(&self) -> bool {
+        self.lookup != Lookup::Off
+    }
+
+    fn lookup(&self, search: &Search<'_>) -> Option<Request> {
+        self.marks().then(|| lookup::request(&self.url, self.lookup, search)).flatten()
+    }
+
+    fn found(&self, search: &Search<'_>, response: &Response) -> Found {
+        lookup::found(&self.url, self.lookup, search, response)
     }
 
     fn scheme(&self) -> &'static Scheme {
@@ -205,14 +246,17 @@ fn success(batch: &Batch, response: &Response) -> Vec<Outcome> {
 }
 
 /// text/plain first, then text/html. A mail without a body gets a blank: the API refuses an empty list and empty values.
-fn content_of(message: &Message) -> Vec<JsonContent<'_>> {
-    let text = body_of(message.text.as_ref()).map(|value| JsonContent { r#type: "text/plain", value });
-    let html = body_of(message.html.as_ref()).map(|value| JsonContent { r#type: "text/html", value });
-    let mut content: Vec<JsonContent> = text.into_iter().chain(html).collect();
-    if content.is_empty() {
-        content.push(JsonContent { r#type: "text/plain", value: " " });
+fn write_content(message: &Message, pieces: &mut Pieces) {
+    let text = body_of(message.text.as_ref()).map(|value| ("text/plain", value));
+    let html = body_of(message.html.as_ref()).map(|value| ("text/html", value));
+    let blank = Arc::new(" ".to_owned());
+    let blank = (text.is_none() && html.is_none()).then_some(("text/plain", &blank));
+    let mut before = ",\"content\":[";
+    for (media, value) in text.into_iter().chain(html).chain(blank) {
+        pieces.raw(before).raw("{\"type\":\"").raw(media).raw("\",\"value\":\"").text(value).raw("\"}");
+        before = ",";
     }
-    content
+    pieces.raw("]");
 }
 
 /// The header fields as an object, which has no repeated names: a field that occurs more than once is joined, lists of

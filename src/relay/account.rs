@@ -1,13 +1,16 @@
 //! One configured API account: its provider, credential, limiter, breaker and concurrency.
 
+mod lookup;
+
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::breaker::{Breaker, Change, Pass};
 use super::http::{Transport, TransportError};
@@ -18,10 +21,12 @@ use crate::config::{Ambiguous, Delivery, Fanout, Provider as Settings, RateCount
 use crate::controls::Controls;
 use crate::envelope::Transaction;
 use crate::message::Message;
-use crate::metrics::{AccountLabel, Metrics, RequestLabel};
+use crate::metrics::{AccountLabel, Gauge, Metrics, RequestLabel};
 use crate::outcome::{Cause, Kind, Outcome, Overrides, Retry, Verdict};
 use crate::plan::Terms;
-use crate::provider::{self, Batch, Limits, Provider, Request};
+use crate::provider::{self, Batch, Limits, Listed, Provider, Request};
+use crate::suppression::Reason;
+use lookup::Questions;
 
 /// One account.
 pub struct Account {
@@ -41,6 +46,8 @@ pub struct Account {
     breaker: Mutex<Breaker>,
     retry: RetryPolicy,
     budget: Mutex<RetryBudget>,
+    asks_lists: bool,
+    questions: Questions,
     metrics: Arc<Metrics>,
 }
 
@@ -80,6 +87,18 @@ impl Delivered {
     }
 }
 
+/// A request's place among those under way; given back when this is dropped.
+struct Slot<'a> {
+    _permit: SemaphorePermit<'a>,
+    gauge: Gauge,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
 /// One try at a batch.
 enum Attempt {
     /// The request went out; an outcome for each recipient.
@@ -116,6 +135,8 @@ impl Account {
             breaker: Mutex::new(Breaker::new(settings.probe_interval, settings.max_hold_off)),
             retry: RetryPolicy { max_attempts: delivery.max_attempts, attempt_timeout: settings.attempt_timeout },
             budget: Mutex::default(),
+            asks_lists: settings.ask_suppressions,
+            questions: Questions::new(settings.max_hold_off),
             metrics,
         }
     }
@@ -167,11 +188,39 @@ impl Account {
         self.breaker().trouble(Instant::now().into_std(), self.start_by(deadline).into_std())
     }
 
+    /// Whether the API's own lists are to be asked.
+    pub fn asks_lists(&self) -> bool {
+        self.asks_lists
+    }
+
+    /// The API's lists that have this address; `None`: they could not be asked before `by`.
+    pub async fn ask_lists(&self, recipient: &Address, by: Instant) -> Option<Vec<(Reason, Listed)>> {
+        let questions = self.provider.lists(recipient).into_iter();
+        let asked = questions.map(async |(reason, request)| {
+            let response = self.transport.send(&request, by).await.map_err(|error| error.to_string())?;
+            Ok(self.provider.listed(recipient, &response)?.map(|listed| (reason, listed)))
+        });
+        let answers: Result<Vec<_>, String> = join_all(asked).await.into_iter().collect();
+        match answers {
+            Ok(found) => Some(found.into_iter().flatten().collect()),
+            Err(error) => {
+                debug!(account = %self.name, error, "the API's lists of suppressed addresses cannot be asked");
+                self.metrics.lists_unasked.inc();
+                None
+            }
+        }
+    }
+
     /// Sends one batch of a transaction and repeats what may be repeated; returns before `deadline`.
     pub async fn deliver(&self, mail: Mail<'_>, mut batch: Batch, deadline: Instant) -> Delivered {
         let start_by = self.start_by(deadline);
         self.budget().earn();
+        if self.provider.marks() && batch.marker.is_none() {
+            batch.marker = Some(mail.transaction.id.to_string().into());
+        }
         let mut delivered = Delivered { verdicts: Vec::with_capacity(batch.len()), ..Delivered::default() };
+        // Once one attempt has left a doubt, no later refusal takes it away.
+        let mut in_doubt = false;
         // A round in which the API only sorted recipients out is no failure, and each makes the batch smaller.
         let mut attempts = Attempts::default();
         loop {
@@ -180,13 +229,15 @@ impl Account {
                     delivered.attempts += 1;
                     delivered.status = status;
                     attempts.made += u32::from(!outcomes.iter().any(is_unsent));
+                    let outcomes = self.clear_up(mail, &batch, outcomes, deadline).await;
+                    in_doubt |= outcomes.iter().any(leaves_doubt);
                     outcomes
                 }
                 Attempt::Blocked(cause) => {
                     if attempts.pause > Duration::ZERO {
                         self.budget().refund();
                     }
-                    delivered.verdicts.extend(self.verdicts(&batch, vec![self.told(cause); batch.len()]));
+                    delivered.verdicts.extend(self.verdicts(&batch, vec![self.told(cause); batch.len()], in_doubt));
                     return delivered;
                 }
             };
@@ -194,11 +245,11 @@ impl Account {
             let cause = outcomes.iter().filter(|o| is_open(o)).find_map(Outcome::cause);
             let wait = cause.and_then(|cause| self.retry.next(attempts, cause, left, fastrand::f64()));
             let Some(wait) = wait.filter(|_| outcomes.iter().any(is_unsent) || self.afford_retry()) else {
-                delivered.verdicts.extend(self.verdicts(&batch, outcomes));
+                delivered.verdicts.extend(self.verdicts(&batch, outcomes, in_doubt));
                 return delivered;
             };
             let (open, done): (Vec<Verdict>, Vec<Verdict>) =
-                self.verdicts(&batch, outcomes).partition(|v| is_open(&v.outcome));
+                self.verdicts(&batch, outcomes, in_doubt).partition(|v| is_open(&v.outcome));
             delivered.verdicts.extend(done);
             let open: HashSet<Address> = open.into_iter().map(|v| v.recipient).collect();
             batch.retain(|recipient| open.contains(recipient));
@@ -214,13 +265,18 @@ impl Account {
         affords
     }
 
-    fn verdicts(&self, batch: &Batch, outcomes: Vec<Outcome>) -> impl Iterator<Item = Verdict> {
+    /// `in_doubt`: whoever was not taken may have been, under the marker.
+    fn verdicts(&self, batch: &Batch, outcomes: Vec<Outcome>, in_doubt: bool) -> impl Iterator<Item = Verdict> {
         let account = Arc::clone(&self.name);
+        let marker = batch.marker.clone().filter(|_| in_doubt);
         let outcomes = batch.recipients().cloned().zip(outcomes).collect::<Vec<_>>();
         outcomes.into_iter().map(move |(recipient, outcome)| Verdict {
             recipient,
             account: Arc::clone(&account),
-            outcome,
+            outcome: match outcome {
+                Outcome::Deferred(cause) => Outcome::Deferred(cause.with_marker(marker.clone())),
+                other => other,
+            },
         })
     }
 
@@ -234,7 +290,7 @@ impl Account {
         if let Err(cause) = self.wait_for_turn(mail.transaction, batch, start_by).await {
             return Attempt::Blocked(cause);
         }
-        let Ok(Ok(_permit)) = timeout_at(start_by, self.in_flight.acquire()).await else {
+        let Some(_slot) = self.slot(start_by).await else {
             return Attempt::Blocked(Cause::new(Kind::Overloaded, "too many requests are under way (max_in_flight)"));
         };
         let request = match self.provider.request(mail.message, mail.controls, batch) {
@@ -246,6 +302,15 @@ impl Account {
         }
         let (status, outcomes) = self.exchange(&request, batch).await;
         Attempt::Made(status, outcomes)
+    }
+
+    /// One of the requests that may be under way at a time.
+    async fn slot(&self, by: Instant) -> Option<Slot<'_>> {
+        let permit = timeout_at(by, self.in_flight.acquire()).await.ok()?.ok()?;
+        let label = AccountLabel { account: self.name.to_string() };
+        let gauge = self.metrics.requests_in_flight.get_or_create(&label).clone();
+        gauge.inc();
+        Some(Slot { _permit: permit, gauge })
     }
 
     /// One request, and what its answer means.
@@ -276,7 +341,7 @@ impl Account {
             let outcome = if own { of_own_key(outcome) } else { outcome };
             outcome.told_by(&self.replies)
         });
-        (status, outcomes.map(|outcome| self.weigh_ambiguous(outcome)).collect())
+        (status, outcomes.collect())
     }
 
     /// `delivery.ambiguous = "accept"`: rather never than twice.
@@ -388,6 +453,10 @@ fn of_own_key(outcome: Outcome) -> Outcome {
         }
         outcome => outcome,
     }
+}
+
+fn leaves_doubt(outcome: &Outcome) -> bool {
+    outcome.cause().is_some_and(|cause| cause.kind.leaves_doubt())
 }
 
 fn is_unsent(outcome: &Outcome) -> bool {

@@ -7,7 +7,9 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::account::{Account, Delivered, Mail};
-use super::{Relay, all};
+use super::doubts::by_marker;
+use super::ledger::Doubt;
+use super::{Relay, all, suppressed};
 use crate::address::Address;
 use crate::envelope::{Envelope, Transaction};
 use crate::message::Message;
@@ -23,33 +25,71 @@ pub(super) type Part<'a> = (Vec<&'a Arc<Account>>, Envelope);
 
 impl Relay {
     /// A verdict for each recipient of `open`, those of a transaction that are still to be sent to.
-    pub(super) async fn dispatch(&self, transaction: &Transaction, open: Envelope, deadline: Instant) -> Delivered {
+    pub(super) async fn dispatch(
+        &self,
+        transaction: &Transaction,
+        mut open: Envelope,
+        doubts: &[Doubt],
+        deadline: Instant,
+    ) -> Delivered {
         let mut whole = Delivered::default();
-        let (parts, lost) = self.parts(transaction, open);
+        let headers = self.headers(transaction);
+        if self.routes.look_at_headers() {
+            whole.verdicts.extend(self.hold_back(transaction, &mut open, &headers).await);
+        }
+        let (parts, lost) = self.parts(transaction, open, &headers);
         whole.verdicts.extend(lost);
-        let parts = parts.into_iter().map(|(accounts, part)| self.serve(transaction, part, accounts, deadline));
+        let parts = parts.into_iter().map(|(accounts, part)| self.serve(transaction, part, accounts, doubts, deadline));
         for delivered in join_all(parts).await {
             whole.absorb(delivered);
         }
         whole
     }
 
+    /// The header fields, if a route looks at them. What cannot be read is refused later, by whichever account.
+    pub(super) fn headers(&self, transaction: &Transaction) -> Vec<(String, String)> {
+        if !self.routes.look_at_headers() {
+            return Vec::new();
+        }
+        Message::parse(transaction.data.clone()).unwrap_or_default().headers
+    }
+
+    /// Takes the suppressed recipients out: at RCPT nobody knew which route the header fields would choose.
+    async fn hold_back(
+        &self,
+        transaction: &Transaction,
+        open: &mut Envelope,
+        headers: &[(String, String)],
+    ) -> Vec<Verdict> {
+        let mut held = Vec::new();
+        for recipient in &open.recipients {
+            let facts = Facts { envelope: open, listener: &transaction.origin.listener, headers };
+            let Some(route) = self.routes.route(facts, recipient) else { continue };
+            let sender = open.reverse_path.as_ref();
+            if let Some(entry) = self.suppressions.find(sender, &[route.into()], recipient).await {
+                self.metrics.suppressed.inc();
+                held.push(suppressed::verdict(recipient, &entry));
+            }
+        }
+        open.recipients.retain(|recipient| held.iter().all(|verdict| verdict.recipient != *recipient));
+        held
+    }
+
     /// The recipients by the accounts that serve them; and those that no route is for.
-    pub(super) fn parts(&self, transaction: &Transaction, open: Envelope) -> (Vec<Part<'_>>, Vec<Verdict>) {
+    pub(super) fn parts(
+        &self,
+        transaction: &Transaction,
+        open: Envelope,
+        headers: &[(String, String)],
+    ) -> (Vec<Part<'_>>, Vec<Verdict>) {
         if self.routes.0.is_empty() {
             return (vec![(self.accounts.values().collect(), open)], Vec::new());
         }
-        let message = if self.routes.look_at_headers() {
-            // What cannot be read is refused later, by whichever account.
-            Message::parse(transaction.data.clone()).unwrap_or_default()
-        } else {
-            Message::default()
-        };
-        let facts = Facts { envelope: &open, listener: &transaction.origin.listener, headers: &message.headers };
+        let facts = Facts { envelope: &open, listener: &transaction.origin.listener, headers };
         let mut parts: Vec<(&[String], Vec<Address>)> = Vec::new();
         let mut lost = Vec::new();
         for recipient in &open.recipients {
-            match self.routes.accounts(facts, recipient) {
+            match self.routes.route(facts, recipient).map(|route| route.accounts.as_slice()) {
                 None => lost.push(no_route(recipient)),
                 Some(accounts) => match parts.iter_mut().find(|(known, _)| *known == accounts) {
                     Some((_, recipients)) => recipients.push(recipient.clone()),
@@ -70,6 +110,7 @@ impl Relay {
         transaction: &Transaction,
         mut open: Envelope,
         accounts: Vec<&Arc<Account>>,
+        doubts: &[Doubt],
         deadline: Instant,
     ) -> Delivered {
         let mut whole = Delivered::default();
@@ -77,7 +118,7 @@ impl Relay {
             let behind = accounts.get(n + 1..).unwrap_or_default();
             let reserve = behind.iter().map(|account| account.attempt_timeout()).sum();
             let by = deadline.checked_sub(reserve).unwrap_or(deadline);
-            let mut delivered = self.send_by(account, transaction, &open, by).await;
+            let mut delivered = self.send_by(account, transaction, &open, doubts, by).await;
             if behind.is_empty() {
                 whole.absorb(delivered);
                 break;
@@ -101,10 +142,14 @@ impl Relay {
         account: &Account,
         transaction: &Transaction,
         open: &Envelope,
+        doubts: &[Doubt],
         deadline: Instant,
     ) -> Delivered {
         match self.prepare(account, transaction, open) {
-            Ok((message, plan)) => deliver(account, &message, plan, transaction, deadline).await,
+            Ok((message, mut plan)) => {
+                plan.batches = plan.batches.into_iter().flat_map(|batch| by_marker(batch, doubts)).collect();
+                deliver(account, &message, plan, transaction, deadline).await
+            }
             Err(cause) => all(open, account.name(), &account.told(cause)),
         }
     }

@@ -1,6 +1,7 @@
 //! The way to the API: a trait, and its one implementation over reqwest.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -51,6 +52,13 @@ pub enum TransportError {
     },
 }
 
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::NotSent { detail, .. } | Self::Lost { detail }) = self;
+        f.write_str(detail)
+    }
+}
+
 /// Sends a request and waits for its answer until `deadline`.
 pub trait Transport: Send + Sync {
     /// One attempt.
@@ -66,6 +74,7 @@ pub struct HttpTransport {
     authorization: Option<HeaderValue>,
     /// The first address asked for, parsed: an account has but one.
     address: OnceLock<(String, reqwest::Url)>,
+    max_answer: usize,
 }
 
 impl HttpTransport {
@@ -86,7 +95,13 @@ impl HttpTransport {
             .user_agent(concat!("sidepost/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| format!("the HTTP client cannot be set up: {e}"))?;
-        Ok(Self { client, authorization, address: OnceLock::new() })
+        Ok(Self { client, authorization, address: OnceLock::new(), max_answer: MAX_ANSWER })
+    }
+
+    /// The same for answers up to so many octets: lists are longer than what a send call says.
+    #[must_use]
+    pub fn with_max_answer(self, octets: usize) -> Self {
+        Self { max_answer: octets, ..self }
     }
 
     /// The address of a request; parsed once, as long as it is always the same.
@@ -106,9 +121,11 @@ impl HttpTransport {
         let mut builder = self
             .client
             .request(request.method.clone(), address)
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .body(reqwest::Body::wrap(Upload::new(&request.body, sent)));
+        if !request.body.is_empty() {
+            builder = builder.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
         // A key that no header can carry was never let in; should one be, the API sees none and refuses.
         let own = request.api_key.as_ref().map(|key| bearer(key).ok());
         if let Some(authorization) = own.unwrap_or_else(|| self.authorization.clone()) {
@@ -128,7 +145,7 @@ impl Transport for HttpTransport {
             let sent = Arc::new(AtomicBool::new(false));
             let answer = self.request(address, request, Arc::clone(&sent)).send();
             match timeout_at(deadline, answer).await {
-                Ok(Ok(response)) => Ok(read(response, deadline).await),
+                Ok(Ok(response)) => Ok(read(response, deadline, self.max_answer).await),
                 Ok(Err(error)) => Err(failure(&error, sent.load(Ordering::Acquire))),
                 Err(_) if sent.load(Ordering::Acquire) => {
                     Err(TransportError::Lost { detail: "no answer in time".into() })
@@ -141,13 +158,13 @@ impl Transport for HttpTransport {
 
 /// Reads the answer up to the limit and the deadline. A body that breaks off or stalls is an answer all the same: the
 /// status has been said.
-async fn read(mut response: reqwest::Response, deadline: Instant) -> Response {
+async fn read(mut response: reqwest::Response, deadline: Instant, most: usize) -> Response {
     let status = response.status().as_u16();
     let headers = std::mem::take(response.headers_mut());
     let mut body = BytesMut::new();
     let complete = loop {
         match timeout_at(deadline, response.chunk()).await {
-            Ok(Ok(Some(chunk))) if body.len() + chunk.len() <= MAX_ANSWER => body.extend_from_slice(&chunk),
+            Ok(Ok(Some(chunk))) if body.len() + chunk.len() <= most => body.extend_from_slice(&chunk),
             Ok(Ok(None)) => break true,
             _ => break false,
         }
@@ -277,6 +294,8 @@ struct Upload {
 
 impl Upload {
     fn new(payload: &Payload, sent: Arc<AtomicBool>) -> Self {
+        // A body without octets is never asked for one: with the head everything has left.
+        sent.store(payload.is_empty(), Ordering::Release);
         Self { chunks: Box::new(payload.chunks()), chunk: Bytes::new(), left: payload.len() as u64, sent }
     }
 }

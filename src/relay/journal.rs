@@ -120,7 +120,7 @@ impl Journal {
         }
     }
 
-    /// An address as the log shows it.
+    /// An address as the operator wants it in the log.
     pub fn show(self, address: &Address) -> String {
         match self.addresses {
             LogAddresses::Full => address.to_string(),

@@ -1,14 +1,16 @@
-//! Who was accepted in a transaction whose client has not had its final reply: so that its next try mails nobody twice.
+//! Who was, or may have been, accepted in a transaction whose client has not had its final reply: so that its next try
+//! mails nobody twice.
 //!
 //! A mark is made when a transaction ends in 4yz although some were accepted, or when the client was gone before its
-//! final reply was on the wire. It is erased when a final reply has been written. So the ledger holds
+//! final reply was on the wire; another sort of mark when somebody may have been accepted and the API can be asked, so
+//! that it is asked before anything is sent again. A mark is erased when a final reply has been written. So the ledger holds
 //! only unfinished business, is empty most of the time, and two equal mails sent on purpose both go out: one after the
 //! other, since what has not ended yet may be the first try of what comes now.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
 use crate::envelope::Transaction;
+use crate::metrics::Metrics;
 use crate::outcome::{Outcome, Verdict};
 use crate::reply::Reply;
 
@@ -31,11 +34,12 @@ type Key = [u8; 32];
 type Shape = (usize, Option<Address>);
 
 /// The ledger of one relay, in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
     entries: Mutex<Entries>,
     under_way: Mutex<HashMap<Shape, Vec<UnderWay>>>,
     turns: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 /// What is known of messages, and in which order it was learned.
@@ -49,8 +53,45 @@ struct Entries {
 #[derive(Debug)]
 struct Entry {
     since: Instant,
+    marks: HashMap<Address, Mark>,
+}
+
+/// What is known of one recipient.
+#[derive(Debug, Clone)]
+enum Mark {
+    Accepted(Verdict),
+    /// The API may have taken it, and can be asked.
+    InDoubt(Doubt),
+}
+
+/// A recipient whose mail may have been taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// The recipient.
+    pub recipient: Address,
+    /// The account that sent to it.
+    pub account: Arc<str>,
+    /// What the mail carries: whatever is sent again carries the same, so that either is found.
+    pub marker: Arc<str>,
+    /// When the doubt arose.
+    pub since: SystemTime,
+}
+
+impl Doubt {
+    fn of(verdict: &Verdict) -> Option<Self> {
+        let marker = verdict.outcome.cause()?.marker.clone()?;
+        let (recipient, account) = (verdict.recipient.clone(), Arc::clone(&verdict.account));
+        Some(Self { recipient, account, marker, since: SystemTime::now() })
+    }
+}
+
+/// What an earlier try of the client left.
+#[derive(Debug, Default)]
+pub struct Recalled {
     /// Who was accepted.
-    accepted: HashMap<Address, Verdict>,
+    pub accepted: Vec<Verdict>,
+    /// Who may have been.
+    pub doubts: Vec<Doubt>,
 }
 
 /// A transaction that has not ended, and the token that ends with it.
@@ -89,6 +130,11 @@ struct Unwritten {
 }
 
 impl Ledger {
+    /// An empty one, whose sizes these gauges show.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { entries: Mutex::default(), under_way: Mutex::default(), turns: AtomicU64::new(0), metrics }
+    }
+
     /// Waits until no equal transaction for one of the same recipients is under way: if its client gives up waiting and
     /// tries again, the first try's outcome has to be known first. `None`: that is not so before `until`.
     pub async fn turn(self: &Arc<Self>, transaction: &Transaction, until: Instant) -> Option<Turn> {
@@ -109,25 +155,33 @@ impl Ledger {
             return Err(first.ended.clone());
         }
         let number = self.turns.fetch_add(1, Ordering::Relaxed);
+        self.metrics.ledger_under_way.inc();
         alike.push(UnderWay { number, transaction: transaction.clone(), ended: CancellationToken::new() });
         Ok(Turn { ledger: Arc::clone(self), shape, number })
     }
 
-    /// The recipients that an earlier try of the client got accepted.
-    pub fn recall(&self, transaction: &Transaction) -> Vec<Verdict> {
+    /// What is known of these recipients from an earlier try of the client.
+    pub fn recall(&self, transaction: &Transaction) -> Recalled {
+        let mut recalled = Recalled::default();
         // Nearly always: nothing is hashed then.
         if self.is_empty() {
-            return Vec::new();
+            return recalled;
         }
         let key = key(transaction);
         let entries = self.entries();
-        let Some(entry) = entries.of.get(&key) else { return Vec::new() };
-        transaction.envelope.recipients.iter().filter_map(|recipient| entry.accepted.get(recipient)).cloned().collect()
+        let Some(entry) = entries.of.get(&key) else { return recalled };
+        for mark in transaction.envelope.recipients.iter().filter_map(|recipient| entry.marks.get(recipient)) {
+            match mark.clone() {
+                Mark::Accepted(verdict) => recalled.accepted.push(verdict),
+                Mark::InDoubt(doubt) => recalled.doubts.push(doubt),
+            }
+        }
+        recalled
     }
 
     /// Settles a transaction. With a temporary refusal the accepted recipients are remembered at once; with a final reply
     /// they are until it has been written. A client that is told of each recipient has the final word on all that were
-    /// not deferred.
+    /// not deferred. Who may have been taken is remembered at any rate: the client was not told that.
     pub fn settle(
         self: &Arc<Self>,
         transaction: Transaction,
@@ -136,11 +190,12 @@ impl Ledger {
         turn: Turn,
     ) -> Receipt {
         let is_accepted = |v: &&Verdict| matches!(v.outcome, Outcome::Accepted { .. });
-        let accepted = verdicts.iter().filter(is_accepted).cloned().collect();
+        let accepted: Vec<Verdict> = verdicts.iter().filter(is_accepted).cloned().collect();
+        self.remember(&transaction, verdicts.iter().filter_map(Doubt::of).map(Mark::InDoubt).collect());
         let is_settled = |v: &&Verdict| !matches!(v.outcome, Outcome::Deferred(_));
         let settled = verdicts.iter().filter(is_settled).map(|v| v.recipient.clone()).collect();
         let unwritten = if reply.class() == 4 && !transaction.each {
-            self.remember(&transaction, accepted);
+            self.remember(&transaction, accepted.into_iter().map(Mark::Accepted).collect());
             None
         } else {
             Some(Unwritten { transaction, settled, accepted })
@@ -163,8 +218,8 @@ impl Ledger {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
     }
 
-    fn remember(&self, transaction: &Transaction, accepted: Vec<Verdict>) {
-        if accepted.is_empty() {
+    fn remember(&self, transaction: &Transaction, marks: Vec<Mark>) {
+        if marks.is_empty() {
             return;
         }
         let key = key(transaction);
@@ -172,12 +227,15 @@ impl Ledger {
         if entries.by_age.len() >= MOST {
             entries.drop_oldest();
         }
-        let fresh = || Entry { since: Instant::now(), accepted: HashMap::new() };
+        let fresh = || Entry { since: Instant::now(), marks: HashMap::new() };
         let entry = entries.of.entry(key).or_insert_with(fresh);
         entry.since = Instant::now();
-        entry.accepted.extend(accepted.into_iter().map(|verdict| (verdict.recipient.clone(), verdict)));
+        for mark in marks {
+            entry.add(mark);
+        }
         let since = entry.since;
         entries.by_age.push_back((since, key));
+        self.show(&entries);
     }
 
     fn forget(&self, transaction: &Transaction, recipients: &[Address]) {
@@ -187,11 +245,16 @@ impl Ledger {
         let key = key(transaction);
         let mut entries = self.entries();
         if let Some(entry) = entries.of.get_mut(&key) {
-            entry.accepted.retain(|recipient, _| !recipients.contains(recipient));
-            if entry.accepted.is_empty() {
+            entry.marks.retain(|recipient, _| !recipients.contains(recipient));
+            if entry.marks.is_empty() {
                 entries.of.remove(&key);
             }
         }
+        self.show(&entries);
+    }
+
+    fn show(&self, entries: &Entries) {
+        self.metrics.ledger_unfinished.set(i64::try_from(entries.of.len()).unwrap_or(i64::MAX));
     }
 
     /// The entries, without those that are too old.
@@ -201,6 +264,20 @@ impl Ledger {
             entries.drop_oldest();
         }
         entries
+    }
+}
+
+impl Entry {
+    /// The newest mark counts; of a doubt about the same marker, since when it has been there.
+    fn add(&mut self, mark: Mark) {
+        let recipient = match &mark {
+            Mark::Accepted(verdict) => verdict.recipient.clone(),
+            Mark::InDoubt(doubt) => doubt.recipient.clone(),
+        };
+        match (self.marks.get(&recipient), &mark) {
+            (Some(Mark::InDoubt(old)), Mark::InDoubt(new)) if old.marker == new.marker => {}
+            _ => drop(self.marks.insert(recipient, mark)),
+        }
     }
 }
 
@@ -235,7 +312,8 @@ impl Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if let Some(unwritten) = self.unwritten.take() {
-            self.ledger.remember(&unwritten.transaction, unwritten.accepted);
+            let marks = unwritten.accepted.into_iter().map(Mark::Accepted).collect();
+            self.ledger.remember(&unwritten.transaction, marks);
         }
     }
 }
@@ -245,7 +323,10 @@ impl Drop for Turn {
         let mut under_way = self.ledger.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(alike) = under_way.get_mut(&self.shape) {
             let over = alike.extract_if(.., |other| other.number == self.number);
-            over.for_each(|other| other.ended.cancel());
+            over.for_each(|other| {
+                self.ledger.metrics.ledger_under_way.dec();
+                other.ended.cancel();
+            });
             if alike.is_empty() {
                 under_way.remove(&self.shape);
             }

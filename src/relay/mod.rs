@@ -3,12 +3,15 @@
 pub mod account;
 pub mod breaker;
 mod dispatch;
+mod doubts;
 pub mod http;
 pub mod journal;
 pub mod ledger;
 pub mod limiter;
+mod record;
 mod reporting;
 pub mod retry;
+mod suppressed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,10 +29,13 @@ use crate::recent::Recent;
 use crate::reply::Reply;
 use crate::route::{Facts, Routes};
 use crate::secret::Secret;
+use crate::store::Store;
+use crate::suppression::Policy;
 use account::{Account, Delivered};
 use journal::{Entry, Journal};
-use ledger::{Ledger, Receipt};
+use ledger::{Ledger, Recalled, Receipt};
 use reporting::Reports;
+use suppressed::{Suppressions, Way};
 
 /// The relay: the accounts, the routes to them, and the policies around them.
 pub struct Relay {
@@ -40,9 +46,24 @@ pub struct Relay {
     partial_failure: PartialFailure,
     journal: Journal,
     ledger: Arc<Ledger>,
+    suppressions: Suppressions,
+    store: Store,
     refused_keys: Arc<Recent>,
     reports: Reports,
     metrics: Arc<Metrics>,
+}
+
+/// What the relay remembers of mails that are over.
+#[derive(Debug)]
+pub struct Memory {
+    /// The list of suppressed addresses, the ledger's marks, the log of messages.
+    pub store: Store,
+    /// What becomes of the list.
+    pub suppression: Policy,
+    /// Clients' own keys that the API refused.
+    pub refused_keys: Arc<Recent>,
+    /// Recipients that the API had on none of its lists when it was asked.
+    pub clear: Arc<Recent>,
 }
 
 /// What to tell the client.
@@ -57,21 +78,35 @@ pub struct Settled {
 }
 
 impl Relay {
-    /// A relay over these accounts; without routes there is one. In `refused_keys` it puts what keys of clients' own the
-    /// API refused.
+    /// A relay over these accounts; without routes there is one.
     pub fn new(
         accounts: Vec<Arc<Account>>,
         routes: Routes,
         policies: Policies,
         delivery: &Delivery,
         journal: Journal,
-        refused_keys: Arc<Recent>,
+        memory: Memory,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let Memory { store, suppression, refused_keys, clear } = memory;
+        let suppressions = Suppressions::new(store.clone(), suppression, clear);
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
         let accounts = accounts.into_iter().map(|account| (account.name().to_owned(), account)).collect();
-        let (ledger, reports) = (Arc::default(), Reports::of("localhost"));
-        Self { accounts, routes, policies, deadline, partial_failure, journal, ledger, refused_keys, reports, metrics }
+        let (ledger, reports) = (Arc::new(Ledger::new(Arc::clone(&metrics))), Reports::of("localhost"));
+        Self {
+            accounts,
+            routes,
+            policies,
+            deadline,
+            partial_failure,
+            journal,
+            ledger,
+            suppressions,
+            store,
+            refused_keys,
+            reports,
+            metrics,
+        }
     }
 
     /// The same with the name that its delivery reports give as theirs: the machine's (`smtp.hostname`).
@@ -110,6 +145,37 @@ impl Relay {
         self.routes.candidates(facts).into_iter().filter_map(|name| self.accounts.get(name)).collect()
     }
 
+    /// Asked at RCPT: the refusal, if the recipient is suppressed for this sender by whichever route its mail takes. It is
+    /// in the log of messages, so that who asks for the mail later finds it.
+    ///
+    /// # Errors
+    /// The reply to RCPT.
+    pub async fn admit_recipient(
+        &self,
+        origin: &Origin,
+        envelope: &Envelope,
+        recipient: &Address,
+    ) -> Result<(), Reply> {
+        let facts = Facts { envelope, listener: &origin.listener, headers: &[] };
+        let all: Vec<String> = self.accounts.keys().filter(|_| self.routes.0.is_empty()).cloned().collect();
+        let mut ways: Vec<Way<'_>> = self.routes.for_recipient(facts, recipient).map(Way::from).collect();
+        if !all.is_empty() {
+            ways.push(Way { accounts: &all, transactional: false });
+        }
+        let sender = envelope.reverse_path.as_ref();
+        let mut entry = self.suppressions.find(sender, &ways, recipient).await;
+        let named = || ways.iter().flat_map(|way| way.accounts).filter_map(|name| self.accounts.get(name));
+        if entry.is_none() && named().any(|account| account.asks_lists()) {
+            self.suppressions.ask(named().filter(|account| account.asks_lists()), recipient).await;
+            entry = self.suppressions.find(sender, &ways, recipient).await;
+        }
+        let Some(entry) = entry else { return Ok(()) };
+        let refusal = suppressed::refusal(recipient, &entry);
+        self.metrics.suppressed.inc();
+        self.store.log(vec![record::of_refused(origin, envelope, recipient, &refusal)]);
+        Err(refusal)
+    }
+
     /// Each account, and why it is not ready, if it is not: its breaker is open, or it is held off past the deadline.
     pub fn troubles(&self) -> impl Iterator<Item = (&str, Option<Cause>)> {
         let deadline = Instant::now() + self.deadline;
@@ -136,8 +202,8 @@ impl Relay {
             let (reply, each) = self.tell(&transaction, &pending, begun);
             return Settled { reply, each, receipt: None };
         };
-        let accepted = self.ledger.recall(&transaction);
-        let mut delivered = self.attend(&transaction, accepted, begun + self.deadline).await;
+        let recalled = self.ledger.recall(&transaction);
+        let mut delivered = self.attend(&transaction, recalled, begun + self.deadline).await;
         delivered.verdicts = in_envelope_order(&transaction.envelope, delivered.verdicts);
         let (reply, each) = self.tell(&transaction, &delivered, begun);
         let due = self.due(&transaction, &delivered.verdicts, &reply, begun);
@@ -148,16 +214,20 @@ impl Relay {
         Settled { reply, each, receipt: Some(receipt) }
     }
 
-    /// A verdict for each recipient: for those that were `accepted` before, and for the others by what the API says now.
-    async fn attend(&self, transaction: &Transaction, accepted: Vec<Verdict>, deadline: Instant) -> Delivered {
+    /// A verdict for each recipient: for those that were accepted before, or were in doubt and are found to be, and for the
+    /// others by what the API says now.
+    async fn attend(&self, transaction: &Transaction, recalled: Recalled, deadline: Instant) -> Delivered {
+        let Recalled { mut accepted, doubts } = recalled;
+        accepted.extend(self.recheck(transaction, &doubts, deadline).await);
         let mut open = transaction.envelope.clone();
         open.recipients.retain(|recipient| accepted.iter().all(|verdict| verdict.recipient != *recipient));
         let mut delivered = Delivered::default();
         if !open.recipients.is_empty() {
-            delivered = self.dispatch(transaction, open, deadline).await;
+            delivered = self.dispatch(transaction, open, &doubts, deadline).await;
         }
         delivered.verdicts.extend(accepted);
         self.learn_of_key(transaction, &delivered.verdicts);
+        self.suppressions.learn(transaction, &delivered.verdicts).await;
         delivered
     }
 
@@ -171,6 +241,7 @@ impl Relay {
         let Delivered { attempts, status, controls, .. } = delivered;
         let (attempts, status) = (*attempts, *status);
         self.journal.write(&Entry { transaction, verdicts, attempts, status, controls, reply: &reply, took });
+        self.store.log(record::of(transaction, verdicts, &reply));
         let alone = |verdict| settle(std::slice::from_ref(verdict), transaction.id, strict);
         let each = if transaction.each { verdicts.iter().map(alone).collect() } else { Vec::new() };
         (reply, each)

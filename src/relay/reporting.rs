@@ -126,7 +126,7 @@ impl Relay {
         let from: Mailbox =
             self.policies.sender.of_reports(&original, &transaction.envelope).map_err(|c| failure(&c))?;
         let envelope = Envelope { recipients: vec![to.clone()], ..transaction.envelope.clone() };
-        let (parts, lost) = self.parts(transaction, envelope.clone());
+        let (parts, lost) = self.parts(transaction, envelope.clone(), &self.headers(transaction));
         let no_account =
             || lost.iter().find_map(|verdict| verdict.outcome.cause()).map_or(("dropped", String::new()), failure);
         // The lists of the logins are about what the logins write; this is the relay's own letter.
@@ -142,7 +142,7 @@ impl Relay {
 
     async fn send_letter(&self, letter: &Letter<'_>, deadline: Instant) -> Fate {
         let accounts = letter.accounts.clone();
-        let delivered = self.serve(&letter.transaction, letter.envelope.clone(), accounts, deadline).await;
+        let delivered = self.serve(&letter.transaction, letter.envelope.clone(), accounts, &[], deadline).await;
         match delivered.verdicts.first().map(|verdict| &verdict.outcome) {
             Some(Outcome::Accepted { id }) => ("accepted", id.clone().unwrap_or_default()),
             Some(Outcome::Deferred(cause) | Outcome::Rejected(cause)) => failure(cause),

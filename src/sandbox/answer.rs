@@ -1,5 +1,7 @@
 //! How each API words its answers.
 
+use std::time::SystemTime;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -26,6 +28,16 @@ impl Refusal {
 
     pub(super) fn unauthorized(message: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    /// ScaiSend's answer to a key that may not do this.
+    pub(super) fn missing_scope(scope: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", format!("Missing required scope: {scope}"))
+    }
+
+    /// ScaiSend's answer to values that it cannot use, away from its send call.
+    pub(super) fn unusable(message: String) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation", message)
     }
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {
@@ -94,6 +106,11 @@ impl Refusal {
             }
         }
     }
+}
+
+/// A moment as the APIs write it.
+pub(super) fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// The status of a taken call.

@@ -125,6 +125,9 @@ async fn receive(sandbox: &Sandbox, api: ProviderKind, request: Request) -> Resu
     let room = sandbox.room(limit(api)).await;
     let body = tokio::time::timeout(BODY_TIMEOUT, read(body, limit(api))).await;
     let key = authorize(&head.headers)?;
+    if api == ProviderKind::ScaiSend {
+        sandbox.permit(&head.headers, "mail.send")?;
+    }
     let body = body
         .map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the request did not arrive in time"))?
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "bad_request", error.to_string()))?
@@ -141,6 +144,9 @@ async fn receive(sandbox: &Sandbox, api: ProviderKind, request: Request) -> Resu
         }
     })?;
     drop(room);
+    if api == ProviderKind::ScaiSend && payload.get("send_at").is_some() {
+        sandbox.permit(&head.headers, "mail.schedule")?;
+    }
     Ok(Call {
         api,
         test: is_test(api, key, &payload),

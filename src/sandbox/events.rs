@@ -64,16 +64,16 @@ impl Sender {
 
 async fn deliver(post: &Post, event: &Event<'_>, webhooks: &[Webhook]) {
     let body = event.body();
-    for webhook in webhooks.iter().filter(|webhook| webhook.wants(event.name)) {
-        let headers = event.headers(webhook.secret.expose(), &body);
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, post(webhook.url.clone(), headers, body.clone())).await;
+    for webhook in webhooks {
+        let Some((url, secret)) = webhook.target(event.name) else { continue };
+        let headers = event.headers(secret.expose(), &body);
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, post(url.clone(), headers, body.clone())).await;
+        webhook.sent(matches!(answer, Ok(Ok(200..=299))));
         match answer {
-            Ok(Ok(status)) if (200..300).contains(&status) => {
-                tracing::debug!(event = event.name, url = webhook.url, status, "webhook event sent");
-            }
-            Ok(Ok(status)) => tracing::warn!(event = event.name, url = webhook.url, status, "webhook event refused"),
-            Ok(Err(error)) => tracing::warn!(event = event.name, url = webhook.url, error, "webhook event not sent"),
-            Err(_) => tracing::warn!(event = event.name, url = webhook.url, "webhook event not answered"),
+            Ok(Ok(status @ 200..=299)) => tracing::debug!(event = event.name, url, status, "webhook event sent"),
+            Ok(Ok(status)) => tracing::warn!(event = event.name, url, status, "webhook event refused"),
+            Ok(Err(error)) => tracing::warn!(event = event.name, url, error, "webhook event not sent"),
+            Err(_) => tracing::warn!(event = event.name, url, "webhook event not answered"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -10,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::Sandbox;
-use super::answer::Refusal;
+use super::answer::{Refusal, time};
 use super::api::authorize;
 use super::events;
 use super::mailbox::Mail;
@@ -19,11 +20,12 @@ use crate::config::ProviderKind;
 /// Entries of a page, unless asked otherwise, and at most.
 const PAGE_SIZE: (usize, usize) = (25, 100);
 /// The filters that the sandbox knows.
-const FILTERS: &[&str] = &["to_email", "from_email", "subject", "status", "category", "page", "page_size"];
+const FILTERS: &[&str] =
+    &["to_email", "from_email", "subject", "status", "category", "start_date", "end_date", "page", "page_size"];
 
 /// `GET /v3/messages/{id}`.
 pub(super) async fn show(State(sandbox): State<Arc<Sandbox>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let shown = authorize(&headers).and_then(|_| {
+    let shown = may_read(&headers).and_then(|()| {
         let mailbox = sandbox.mailbox();
         let mail = mailbox.get(&id).filter(|mail| is_message(mail));
         mail.map(whole).ok_or_else(|| Refusal::not_found("Message not found"))
@@ -37,7 +39,14 @@ pub(super) async fn list(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    answer(authorize(&headers).and_then(|_| page(&sandbox, &query)))
+    answer(may_read(&headers).and_then(|()| page(&sandbox, &query)))
+}
+
+/// The vendor advises a key for sending alone; such a one may not read. The scope's name is not in its pages.
+fn may_read(headers: &HeaderMap) -> Result<(), Refusal> {
+    let key = authorize(headers)?;
+    let missing = || Refusal::new(StatusCode::FORBIDDEN, "forbidden", "Missing required scope: messages.read");
+    if key.contains("sendonly") { Err(missing()) } else { Ok(()) }
 }
 
 fn answer(shown: Result<Value, Refusal>) -> Response {
@@ -46,15 +55,18 @@ fn answer(shown: Result<Value, Refusal>) -> Response {
 
 fn page(sandbox: &Sandbox, query: &HashMap<String, String>) -> Result<Value, Refusal> {
     if let Some(unknown) = query.keys().find(|name| !FILTERS.contains(&name.as_str())) {
-        return Err(unusable(format!("the sandbox does not know the filter {unknown}")));
+        return Err(Refusal::unusable(format!("the sandbox does not know the filter {unknown}")));
     }
     let page = number(query, "page", 1)?;
     let page_size = number(query, "page_size", PAGE_SIZE.0)?;
     if page_size > PAGE_SIZE.1 {
-        return Err(unusable(format!("page_size must be at most {}", PAGE_SIZE.1)));
+        return Err(Refusal::unusable(format!("page_size must be at most {}", PAGE_SIZE.1)));
     }
+    let (start, end) = (date(query, "start_date")?, date(query, "end_date")?);
+    let in_time = |mail: &Mail| start.is_none_or(|start| mail.time >= start) && end.is_none_or(|end| mail.time <= end);
     let mailbox = sandbox.mailbox();
-    let found: Vec<&Mail> = mailbox.iter().filter(|mail| is_message(mail) && matches(mail, query)).collect();
+    let found = mailbox.iter().filter(|mail| is_message(mail) && in_time(mail) && matches(mail, query));
+    let found: Vec<&Mail> = found.collect();
     let messages: Vec<_> = found.iter().skip((page - 1).saturating_mul(page_size)).take(page_size).collect();
     Ok(json!({
         "messages": messages.into_iter().map(|mail| brief(mail)).collect::<Vec<_>>(),
@@ -62,14 +74,18 @@ fn page(sandbox: &Sandbox, query: &HashMap<String, String>) -> Result<Value, Ref
     }))
 }
 
-fn number(query: &HashMap<String, String>, name: &str, default: usize) -> Result<usize, Refusal> {
+pub(super) fn number(query: &HashMap<String, String>, name: &str, default: usize) -> Result<usize, Refusal> {
     let Some(text) = query.get(name) else { return Ok(default) };
     let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| unusable(format!("{name} must be a whole number from 1")))
+    number.ok_or_else(|| Refusal::unusable(format!("{name} must be a whole number from 1")))
 }
 
-fn unusable(message: String) -> Refusal {
-    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "validation", message)
+/// A date, or a date and a time: which of them the API takes, its pages do not tell.
+fn date(query: &HashMap<String, String>, name: &str) -> Result<Option<SystemTime>, Refusal> {
+    let Some(text) = query.get(name) else { return Ok(None) };
+    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.clone() };
+    let time = humantime::parse_rfc3339_weak(&whole);
+    time.map(Some).map_err(|_| Refusal::unusable(format!("{name} must be a date: 2026-11-22 or 2026-11-22T10:00:00Z")))
 }
 
 /// NexusProMail has no such call, and what was not taken is not there.
@@ -92,12 +108,13 @@ fn brief(mail: &Mail) -> Value {
     json!({
         "id": mail.id, "status": mail.status(), "from_email": mail.summary.from.email, "to_emails": to,
         "subject": mail.summary.subject, "categories": mail.summary.categories,
-        "created_at": humantime::format_rfc3339_seconds(mail.time).to_string(),
+        "custom_args": mail.summary.custom_args,
+        "created_at": time(mail.time),
     })
 }
 
 fn whole(mail: &Mail) -> Value {
-    let timestamp = humantime::format_rfc3339_seconds(mail.time).to_string();
+    let timestamp = time(mail.time);
     let names = if mail.test { &[] } else { events::names(ProviderKind::ScaiSend, mail.fate()) };
     let events = names.iter().map(|name| json!({ "timestamp": timestamp, "event_type": name }));
     let mut json = brief(mail);

@@ -1,13 +1,18 @@
 //! An emulator of the providers' APIs with a mailbox page: for trying out without an account, and for tests.
 //!
-//! It is strict about the documented shape of requests and lenient about keys: any bearer token is right, but one that
-//! contains `wrong`. A recipient's local part steers what happens: see [`steering::RULES`]. Nothing is delivered.
+//! It is strict about the documented shape of requests and lenient about keys: any bearer token is right and may do all,
+//! but one that contains `wrong`, one that contains `sendonly`, which may send and not read messages, and the keys that
+//! were made here: those may do what they were made for. A domain that begins with `unverified` is never verified. A
+//! recipient's local part steers what happens: see [`steering::RULES`]. Nothing is delivered.
 
 mod answer;
 mod api;
+mod domains;
 pub mod events;
+mod keys;
 pub mod mailbox;
 mod messages;
+mod numbers;
 mod page;
 pub mod request_shape;
 pub mod steering;
@@ -29,6 +34,8 @@ use crate::address::Alphabet;
 use crate::config::ProviderKind;
 use crate::secret::Secret;
 use answer::Refusal;
+use domains::Domain;
+use keys::Key;
 use mailbox::{Mail, Mailbox};
 use webhooks::Webhook;
 
@@ -59,6 +66,8 @@ pub struct Sandbox {
     webhooks: Mutex<Vec<Webhook>>,
     /// Not registered by anybody, and in no list: the relay that the sandbox is a part of.
     own: Mutex<Vec<Webhook>>,
+    domains: Mutex<Vec<Domain>>,
+    keys: Mutex<Vec<Key>>,
     tries: Mutex<HashMap<String, u32>>,
     reading: Semaphore,
     sender: events::Sender,
@@ -73,6 +82,8 @@ impl Sandbox {
             mailbox: Mutex::new(Mailbox::new(MAX_MAILS, MAX_OCTETS)),
             webhooks: Mutex::default(),
             own: Mutex::default(),
+            domains: Mutex::default(),
+            keys: Mutex::default(),
             tries: Mutex::default(),
             reading: Semaphore::new(MAX_READING),
             sender: events::Sender::new(settings.post),
@@ -94,7 +105,13 @@ impl Sandbox {
             .route("/v3/messages", both(get(messages::list)))
             .route("/v3/messages/{id}", both(get(messages::show)))
             .route("/v3/user/webhooks", both(post(webhooks::register_scaisend).get(webhooks::list_scaisend)))
-            .route("/v3/user/webhooks/{id}", both(get(webhooks::show).delete(webhooks::remove)));
+            .route("/v3/user/webhooks/{id}", both(get(webhooks::show).patch(webhooks::change).delete(webhooks::remove)))
+            .route("/v3/user/webhooks/{id}/signing_secret", both(post(webhooks::rotate)))
+            .route("/v3/api_keys", both(post(keys::create)))
+            .route("/v3/stats", both(get(numbers::days)))
+            .route("/api/admin/domains", both(post(domains::add).get(domains::list)))
+            .route("/api/admin/domains/{id}", both(get(domains::show)))
+            .route("/api/admin/domains/{id}/verify", both(post(domains::verify)));
         page::routes(api).fallback(nothing_here).layer(DefaultBodyLimit::max(SMALL)).with_state(Arc::clone(self))
     }
 
@@ -173,7 +190,9 @@ async fn nothing_here(uri: Uri) -> Response {
 fn refusal_at(uri: &Uri, status: StatusCode, word: &'static str, message: &str) -> Response {
     match uri.path() {
         path if path.starts_with("/v1/") => Refusal::new(status, word, message).response(ProviderKind::NexusProMail),
-        path if path.starts_with("/v3/") => Refusal::new(status, word, message).response(ProviderKind::ScaiSend),
+        path if path.starts_with("/v3/") || path.starts_with("/api/admin/") => {
+            Refusal::new(status, word, message).response(ProviderKind::ScaiSend)
+        }
         _ => (status, format!("{message}\n")).into_response(),
     }
 }

@@ -1,7 +1,7 @@
 //! What a send request says of its mails, read leniently: a refused request is shown on the page too.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::config::ProviderKind;
 
@@ -43,6 +43,8 @@ pub struct Summary {
     pub subject: String,
     /// The categories.
     pub categories: Vec<String>,
+    /// The custom arguments.
+    pub custom_args: Map<String, Value>,
     /// The template that stands for the body, or nothing.
     pub template: String,
     /// The attachments.
@@ -68,7 +70,8 @@ impl Summary {
         let parties: usize = self.recipients().map(|email| email.len() + 64).sum();
         let attachments: usize =
             self.attachments.iter().map(|one| one.filename.len() + one.media_type.len() + 64).sum();
-        parties + attachments + self.subject.len() + self.template.len() + 512
+        let arguments: usize = self.custom_args.keys().map(|name| name.len() + 128).sum();
+        parties + attachments + arguments + self.subject.len() + self.template.len() + 512
     }
 }
 
@@ -88,6 +91,7 @@ fn shared(payload: &Value) -> Summary {
         subject: text(payload.get("subject")),
         template: text(payload.get("template_id")),
         categories: list(payload.get("categories")).map(|one| text(Some(one))).collect(),
+        custom_args: arguments(payload),
         attachments: list(payload.get("attachments")).map(attachment).collect(),
         ..Summary::default()
     }
@@ -101,8 +105,13 @@ fn personalized(shared: &Summary, personalization: &Value) -> Summary {
         bcc: parties("bcc"),
         from: personalization.get("from").map_or_else(|| shared.from.clone(), |from| party(Some(from))),
         subject: personalization.get("subject").map_or_else(|| shared.subject.clone(), |one| text(Some(one))),
+        custom_args: shared.custom_args.clone().into_iter().chain(arguments(personalization)).collect(),
         ..shared.clone()
     }
+}
+
+fn arguments(of: &Value) -> Map<String, Value> {
+    of.get("custom_args").and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
 fn attachment(value: &Value) -> Attachment {

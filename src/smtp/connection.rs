@@ -117,6 +117,10 @@ impl<R: Submit> Connection<R> {
                 Next::CheckSender(origin, envelope) => {
                     Ok(Event::SenderChecked(self.server.relay.admit(&origin, &envelope)))
                 }
+                Next::CheckRecipient(origin, sender, recipient) => {
+                    let verdict = self.server.relay.admit_recipient(&origin, &sender, &recipient).await;
+                    Ok(Event::RecipientChecked(verdict))
+                }
                 Next::CheckPassword(credentials) => {
                     self.wire.flush().await?;
                     Ok(Event::PasswordChecked(self.check(credentials).await))
@@ -138,7 +142,8 @@ impl<R: Submit> Connection<R> {
                 Ok(Event::Data(id, Err(flaw))) => self.refuse(id, Event::Data(id, Err(flaw))),
                 Ok(Event::Chunk(id, Err(flaw))) => self.refuse(id, Event::Chunk(id, Err(flaw))),
                 Ok(event) => {
-                    let is_verdict = matches!(event, Event::Line(_) | Event::SenderChecked(_));
+                    let is_verdict =
+                        { matches!(event, Event::Line(_) | Event::SenderChecked(_) | Event::RecipientChecked(_)) };
                     let step = self.session.step(event);
                     if let Some(refusal) = step.reply.as_ref().filter(|reply| is_verdict && reply.is_policy()) {
                         let reply = self.server.journal.hide_addresses(&refusal.to_string());

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
+use crate::address::Address;
 use crate::config::{self, LogAddresses};
 use crate::envelope::{Envelope, Origin, Transaction};
 use crate::metrics::Metrics;
@@ -49,6 +50,17 @@ pub trait Submit: Send + Sync + 'static {
     /// The reply to MAIL.
     fn admit(&self, origin: &Origin, envelope: &Envelope) -> Result<(), Reply>;
 
+    /// Asked at RCPT: the refusal, if this recipient must not be sent to. Of the envelope only the sender is known.
+    ///
+    /// # Errors
+    /// The reply to RCPT.
+    fn admit_recipient<'a>(
+        &'a self,
+        origin: &'a Origin,
+        envelope: &'a Envelope,
+        recipient: &'a Address,
+    ) -> impl Future<Output = Result<(), Reply>> + Send + 'a;
+
     /// The largest message in octets.
     fn max_message_size(&self) -> usize;
 
@@ -62,6 +74,15 @@ pub trait Submit: Send + Sync + 'static {
 impl Submit for Relay {
     fn admit(&self, origin: &Origin, envelope: &Envelope) -> Result<(), Reply> {
         Self::admit(self, origin, envelope)
+    }
+
+    fn admit_recipient<'a>(
+        &'a self,
+        origin: &'a Origin,
+        envelope: &'a Envelope,
+        recipient: &'a Address,
+    ) -> impl Future<Output = Result<(), Reply>> + Send + 'a {
+        Self::admit_recipient(self, origin, envelope, recipient)
     }
 
     fn max_message_size(&self) -> usize {

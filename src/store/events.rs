@@ -77,6 +77,19 @@ impl Store {
         })
         .await
     }
+
+    /// The event of this number, if it is kept.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn event(&self, number: u64) -> Answer<Option<EventRecord>> {
+        let Ok(number) = i64::try_from(number) else { return Ok(None) };
+        self.read(move |sql| {
+            let mut statement = sql.prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE number = ?1"))?;
+            statement.query_row([number], read).optional()
+        })
+        .await
+    }
 }
 
 fn conditions(query: &EventQuery) -> Conditions {

@@ -1,9 +1,12 @@
-//! Health, readiness and metrics, the providers' events, and the accept loop that serves any router within limits.
+//! Health, readiness and metrics, the admin API, the providers' events, and the accept loop that serves any router within
+//! limits.
 
+pub mod admin;
 pub mod forward;
 pub mod webhook;
 pub mod worker;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +39,10 @@ const GRACE: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What Prometheus must be told to read the encoder's text right.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Who calls: an extension of each request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
 
 /// How one account stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -114,8 +121,8 @@ fn fresh(response: impl IntoResponse) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], response).into_response()
 }
 
-/// Serves `router` until `shutdown`, then lets running requests end. Each request carries, as an extension, a
-/// [`CancellationToken`] that closes its connection at once and without an answer when it is cancelled.
+/// Serves `router` until `shutdown`, then lets running requests end. Each request carries, as extensions, its [`Peer`] and
+/// a [`CancellationToken`] that closes its connection at once and without an answer when it is cancelled.
 ///
 /// `axum::serve` is not used because it sets no timer, without which a client that sends half a header stays for ever.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
@@ -126,8 +133,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         shutdown.run_until_cancelled(async { (Arc::clone(&room).acquire_owned().await, listener.accept().await) }).await
     {
         match accepted {
-            Ok((stream, _)) => {
-                let served = connection(stream, router.clone(), shutdown.clone(), abort.child_token());
+            Ok((stream, peer)) => {
+                let served = connection(stream, Peer(peer), router.clone(), shutdown.clone(), abort.child_token());
                 connections.spawn(async move {
                     served.await;
                     drop(place);
@@ -148,13 +155,20 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
 }
 
 /// Serves one connection until its client, the shutdown or `hang_up` ends it.
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken, hang_up: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    shutdown: CancellationToken,
+    hang_up: CancellationToken,
+) {
     // Answers are small and often follow each other: Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     let answering = TowerToHyperService::new(router);
     let extension = hang_up.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(extension.clone());
+        request.extensions_mut().insert(peer);
         answering.call(request)
     });
     let serving = http1::Builder::new()

@@ -9,31 +9,33 @@ use std::time::Duration;
 use crate::binary::{Client, Relay, text};
 
 /// An API whose requests wait until the test answers them.
-struct Api(TcpListener);
+pub struct Api(TcpListener);
 
 /// A request that waits.
-struct Asked {
+pub struct Asked {
     stream: TcpStream,
-    body: String,
+    pub line: String,
+    pub body: String,
 }
 
 impl Api {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         // A request that never comes is a failure, not a wait.
         socket2::SockRef::from(&listener).set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         Self(listener)
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.0.local_addr().unwrap())
     }
 
     /// The next request, whole.
-    fn asked(&self) -> Asked {
+    pub fn asked(&self) -> Asked {
         let (stream, _) = self.0.accept().unwrap();
         let mut reader = BufReader::new(stream);
-        let mut length = 0;
+        let (mut length, mut first) = (0, String::new());
+        reader.read_line(&mut first).unwrap();
         loop {
             let mut line = String::new();
             reader.read_line(&mut line).unwrap();
@@ -47,11 +49,11 @@ impl Api {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
-        Asked { stream: reader.into_inner(), body: text(&body) }
+        Asked { stream: reader.into_inner(), line: first.trim_end().to_owned(), body: text(&body) }
     }
 
     /// Whether a request waits that nobody has looked at.
-    fn is_asked(&self) -> bool {
+    pub fn is_asked(&self) -> bool {
         self.0.set_nonblocking(true).unwrap();
         let waits = match self.0.accept() {
             Ok(_) => true,
@@ -67,16 +69,21 @@ impl Api {
 
 impl Asked {
     /// 202; the connection ends with it.
-    fn accept(mut self, id: &str) {
-        let body = format!("{{\"message_id\":\"{id}\"}}");
+    pub fn accept(self, id: &str) {
+        self.answer(202, &format!("{{\"message_id\":\"{id}\"}}"));
+    }
+
+    /// The same with any status and body.
+    pub fn answer(mut self, status: u16, body: &str) {
         let length = body.len();
-        write!(self.stream, "HTTP/1.1 202 A\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+        write!(self.stream, "HTTP/1.1 {status} A\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+            .unwrap();
     }
 }
 
 /// How far a client gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
+pub enum State {
     Greeted,
     Mail,
     Rcpt,
@@ -88,7 +95,7 @@ enum State {
 const STATES: [State; 6] = [State::Greeted, State::Mail, State::Rcpt, State::Data, State::Half, State::Dot];
 
 /// Does what leads from one state to another, with the mail of this subject.
-fn proceed(client: &mut Client, from: Option<State>, to: State, subject: &str) {
+pub fn proceed(client: &mut Client, from: Option<State>, to: State, subject: &str) {
     for state in STATES.into_iter().filter(|state| from.is_none_or(|from| *state > from) && *state <= to) {
         match state {
             State::Greeted => assert!(client.say("EHLO test").starts_with("250 ")),

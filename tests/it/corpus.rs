@@ -208,6 +208,7 @@ fn compare(expected: &Value, message: &Message) -> Report {
         variants(e, subject).any(|value| same_line(value.as_str().unwrap_or_default(), subject))
     });
     for (field, body) in [("text", &message.text), ("html", &message.html)] {
+        let body = body.as_deref().cloned();
         report.add(field, &expect[field], body.clone().unwrap_or_else(|| "nothing".to_owned()), |e| {
             let found = body.as_deref().unwrap_or_default();
             variants(e, found).any(|value| value != "as-attachment" && same_body(value, field, body.as_deref()))

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sidepost::metrics::{AccountLabel, Metrics};
 use sidepost::outcome::{Cause, Kind};
+use sidepost::recent::Recent;
 use sidepost::relay::Relay;
+use sidepost::relay::http::Transport;
 use tokio::time::Instant;
 
-use crate::world::{Answer, MAIL, Script, admit, config, relay, submit, transaction};
+use crate::world::{Answer, MAIL, Script, admit, config, relay, relay_over, submit, transaction};
 
 const ANN: &[&str] = &["ann@example.net"];
 
@@ -473,6 +476,32 @@ async fn two_parts_of_one_message_are_remembered_apart() {
         assert!(submit(&relay, part).await.starts_with("250 "));
     }
     assert_eq!((script.requests(), relay.unfinished()), (6, 0));
+}
+
+/// The gauges count what is there, and nothing when it is over; a task that is given up gives its share back.
+#[tokio::test(start_paused = true)]
+async fn gauges_rise_and_return() {
+    let script = Script::new([Answer::Never, taken("m1"), Answer::status(500)]);
+    let metrics = Arc::<Metrics>::default();
+    let refused_keys = Arc::new(Recent::new(Duration::from_mins(10)).unwrap());
+    let transport: Arc<dyn Transport> = script.clone();
+    let relay = relay_over(&config(NEXUS), &transport, &refused_keys, &metrics);
+    let label = AccountLabel { account: "main".to_owned() };
+    let gauges = || {
+        let in_flight = metrics.requests_in_flight.get_or_create(&label).get();
+        [in_flight, metrics.ledger_under_way.get(), metrics.ledger_unfinished.get()]
+    };
+    let cut_short = tokio::time::timeout(Duration::from_secs(1), submit(&relay, ANN));
+    let (_, during) = tokio::join!(cut_short, async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        gauges()
+    });
+    assert_eq!((during, gauges()), ([1, 1, 0], [0, 0, 0]));
+    let both = &["a@example.net", "b@example.net"];
+    assert!(submit(&relay, both).await.starts_with("451 "));
+    assert_eq!(gauges(), [0, 0, 1]);
+    assert!(submit(&relay, both).await.starts_with("250 "));
+    assert_eq!(gauges(), [0, 0, 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use sidepost::outcome::Kind;
-use sidepost::provider::{Payload, Request, Response};
+use sidepost::provider::{Payload, Pieces, Request, Response};
 use sidepost::relay::http::{HttpTransport, Transport, TransportError};
 use sidepost::secret::Secret;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -132,7 +132,9 @@ fn pieces(whole: &Request) -> Payload {
     let content = Content::new(Bytes::from(whole.body.to_vec()), sidepost::message::TransferEncoding::Identity);
     let attachment =
         Attachment { filename: "a".into(), content_type: "a/b".into(), inline: false, content_id: None, content };
-    Payload::with_attachments(b"{\"a\":1}".to_vec(), &[attachment], |_| b"{\"b\":1}".to_vec())
+    let mut pieces = Pieces::of(b"{\"a\":1}".to_vec());
+    pieces.attachments(&[attachment], |_| b"{\"b\":1}".to_vec());
+    pieces.end()
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Laws: what holds for every envelope, outcome, pause and address.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -11,7 +12,7 @@ use sidepost::envelope::{Envelope, TransactionId};
 use sidepost::message::{Mailbox, Message};
 use sidepost::outcome::{Cause, Kind, Outcome, TABLE, Verdict, settle};
 use sidepost::plan::{Terms, plan};
-use sidepost::provider::{Batch, Limits};
+use sidepost::provider::{Batch, Limits, Pieces};
 use sidepost::relay::breaker::{Breaker, Pass};
 use sidepost::relay::retry::{Attempts, RetryBudget, RetryPolicy};
 
@@ -81,6 +82,20 @@ fn reads_like_any(address: &Address, list: &[Mailbox]) -> bool {
 }
 
 proptest! {
+    /// A text becomes the same JSON string whether it is escaped whole or while it is sent, and its length is known before.
+    #[test]
+    fn a_long_text_is_sent_as_the_same_json(unit in "[a\"\\\\\u{1}\n\u{7f}é€😀]{1,9}", times in 1usize..20_000) {
+        let text = Arc::new(unit.repeat(times));
+        let mut pieces = Pieces::of(br#"{"a":1}"#.to_vec());
+        pieces.raw(",\"b\":\"").text(&text).raw("\"");
+        let payload = pieces.end();
+        let json = payload.to_vec();
+        prop_assert_eq!(json.len(), payload.len());
+        prop_assert!(payload.chunks().all(|chunk| chunk.len() <= 6 * 32 * 1024 + 64));
+        let read: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        prop_assert_eq!(read["b"].as_str().unwrap(), text.as_str());
+    }
+
     /// Promise 2: the envelope decides who gets mail.
     #[test]
     fn each_envelope_recipient_is_in_exactly_one_batch(

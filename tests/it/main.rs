@@ -1,10 +1,13 @@
 //! Every test of the project, in one binary.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod admin;
 mod binary;
 mod binary_controls;
 mod binary_door;
 mod binary_faults;
+mod binary_lookup;
+mod binary_setup;
 mod config;
 mod controls;
 mod corpus;
@@ -16,6 +19,7 @@ mod http2;
 mod http_client;
 mod laws;
 mod laws_of_mail;
+mod lookups;
 mod losses;
 mod messages;
 mod mime_limits;
@@ -27,6 +31,7 @@ mod readme;
 mod reports;
 mod routes;
 mod sandbox;
+mod setup_calls;
 mod smtp_codec;
 mod smtp_command;
 mod smtp_connection;
@@ -36,6 +41,7 @@ mod smtp_proxy;
 mod smtp_session;
 mod smtp_world;
 mod store;
+mod suppressed;
 mod transcripts;
 mod users;
 mod utf8_addresses;

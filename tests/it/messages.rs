@@ -62,8 +62,8 @@ fn describe(message: &Message) -> Value {
         "subject": message.subject,
         "message_id": message.message_id,
         "headers": message.headers,
-        "text": message.text,
-        "html": message.html,
+        "text": message.text.as_deref(),
+        "html": message.html.as_deref(),
         "attachments": attachments,
         "losses": message.losses.iter().map(|loss| &loss.what).collect::<Vec<_>>(),
     })

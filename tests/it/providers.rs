@@ -24,10 +24,10 @@ fn mailbox(address: &str) -> Mailbox {
 fn batch(kind: ProviderKind) -> Batch {
     let alone = Personalization::alone(mailbox("bcc@example.com"));
     if kind == ProviderKind::NexusProMail {
-        return Batch { personalizations: vec![alone] };
+        return Batch::of(vec![alone]);
     }
     let group = Personalization { to: vec![mailbox("to@example.com")], cc: vec![mailbox("cc@example.com")] };
-    Batch { personalizations: vec![group, alone] }
+    Batch::of(vec![group, alone])
 }
 
 /// `STATUS [cut]`, header lines, a blank line, the body.

@@ -87,6 +87,12 @@ impl Scenario {
             assert!(step.reply.is_none());
             step = self.0.step(Event::SenderChecked(Ok(())));
         }
+        if let Next::CheckRecipient(_, _, recipient) = &step.next {
+            assert!(step.reply.is_none());
+            let refusal = || Reply::new(550, Enhanced(5, 7, 1), "suppressed");
+            let verdict = if recipient.local() == "suppressed" { Err(refusal()) } else { Ok(()) };
+            step = self.0.step(Event::RecipientChecked(verdict));
+        }
         if let Next::CheckPassword(credentials) = &step.next {
             let good = (&credentials.user[..], credentials.password.expose()) == ("ann", "secret");
             let verdict = if good { Verdict::Welcome(Login::of("ann")) } else { Verdict::Refused };
@@ -519,7 +525,7 @@ proptest! {
 
     /// Events in no order at all: the session may end, but it does not panic.
     #[test]
-    fn no_event_is_fatal(events in vec(0u8..18, 0..30)) {
+    fn no_event_is_fatal(events in vec(0u8..19, 0..30)) {
         let mut session = begun(Terms { tls: Offer::Optional, auth: true, client: None, ..terms() });
         for event in events {
             let step = session.step(match event {
@@ -540,6 +546,7 @@ proptest! {
                 14 => Event::Line(b"BDAT 5 LAST"),
                 15 => Event::Chunk(id(), Ok(read(ChunkDecoder::new(10).expect(5, true)))),
                 16 => Event::Swallowed,
+                17 => Event::RecipientChecked(Ok(())),
                 _ => Event::Line(b"RSET"),
             });
             if let Some(reply) = &step.reply {

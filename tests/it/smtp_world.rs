@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sidepost::access::{Lists, Senders};
+use sidepost::address::Address;
 use sidepost::config::values::Size;
 use sidepost::config::{self, Ambiguous, Auth, Delivery, PartialFailure, Smtp};
 use sidepost::envelope::{Envelope, Login, Origin, Transaction};
@@ -39,6 +40,10 @@ impl Submit for Scripted {
             1 => Err(Reply::new(451, Enhanced(4, 3, 2), "busy")),
             _ => panic!("on purpose"),
         }
+    }
+
+    async fn admit_recipient(&self, _: &Origin, _: &Envelope, _: &Address) -> Result<(), Reply> {
+        Ok(())
     }
 
     fn max_message_size(&self) -> usize {

@@ -6,8 +6,9 @@
 //! C: line          the client sends a line with CRLF
 //! C< octets        the client sends exactly these (\r \n \0 \xHH \\, and {text*1000} repeats)
 //! S: line          the server says exactly this; ids read <id>; "(closed)" is the end of the connection
-//! A> POST path {…} the API gets this request
+//! A> POST path {…} the API gets this request, or GET path; <1> is the first mail's marker, <date> a date
 //! A< answer        and does this: 202 {…}, 429 retry-after: 2, lost, never, or not-sent KIND
+//! E: main KIND ADDRESS [2026-11-20]   an event of the account's webhook comes, and has its effects
 //! T: 5s            time passes
 //! X:               the client hangs up, and connects anew
 //! D:               the relay begins to shut down
@@ -17,11 +18,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
+use sidepost::feedback::Feedback;
 use sidepost::metrics::Metrics;
 use sidepost::outcome::TABLE;
 use sidepost::provider::{Request, Response};
@@ -29,13 +31,15 @@ use sidepost::recent::Recent;
 use sidepost::relay::Relay;
 use sidepost::relay::http::{Transport, TransportError};
 use sidepost::smtp::{Greeted, Protocol, Server, connection};
+use sidepost::store::Store;
+use sidepost::suppression::Policy;
 use sidepost::users::Passthrough;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::smtp_world::{Users, from, tls};
-use crate::world::{config, relay_over};
+use crate::world::{address, config, relay_with};
 
 /// Longer than any timer of the relay: what has not happened by then never will.
 const NEVER: Duration = Duration::from_secs(100_000);
@@ -53,9 +57,13 @@ struct Api {
 impl Transport for Api {
     fn send<'a>(&'a self, request: &'a Request, deadline: Instant) -> BoxFuture<'a, Answer> {
         let path = request.url.splitn(4, '/').nth(3).unwrap();
-        let body: Value = serde_json::from_slice(&request.body.to_vec()).unwrap();
         let (give, take) = oneshot::channel();
-        self.requests.send((format!("{} /{path} {body}", request.method), give)).unwrap();
+        let mut told = format!("{} /{path}", request.method);
+        if !request.body.is_empty() {
+            let body: Value = serde_json::from_slice(&request.body.to_vec()).unwrap();
+            told.push_str(&format!(" {body}"));
+        }
+        self.requests.send((told, give)).unwrap();
         Box::pin(async move {
             if let Ok(Ok(answer)) = timeout_at(deadline, take).await {
                 return answer;
@@ -69,10 +77,14 @@ impl Transport for Api {
 
 struct Story {
     server: Arc<Server<Relay>>,
+    store: Store,
+    policy: Policy,
     peer: Greeted,
     stream: BufReader<DuplexStream>,
     requests: mpsc::UnboundedReceiver<(String, oneshot::Sender<Answer>)>,
     unanswered: Vec<oneshot::Sender<Answer>>,
+    /// What `<1>`, `<2>` … stand for.
+    markers: Vec<String>,
 }
 
 impl Story {
@@ -94,7 +106,8 @@ impl Story {
         let (send, requests) = mpsc::unbounded_channel();
         let transport: Arc<dyn Transport> = Arc::new(Api { requests: send });
         let refused_keys = Arc::new(Recent::new(Duration::from_mins(10)).unwrap());
-        let relay = relay_over(&config, &transport, &refused_keys, &metrics);
+        let store = Store::open(&config.state).unwrap();
+        let relay = relay_with(&config, store.clone(), &transport, &refused_keys, &metrics);
         let mut server = Server::new(&config.smtp, &config.delivery, relay, metrics);
         for flag in flags {
             server = match flag {
@@ -106,7 +119,8 @@ impl Story {
         }
         let server = Arc::new(server);
         let stream = Self::connect(&server, &peer);
-        Self { server, peer, stream, requests, unanswered: Vec::new() }
+        let policy = config.suppression;
+        Self { server, store, policy, peer, stream, requests, unanswered: Vec::new(), markers: Vec::new() }
     }
 
     fn connect(server: &Arc<Server<Relay>>, peer: &Greeted) -> BufReader<DuplexStream> {
@@ -125,12 +139,33 @@ impl Story {
             "T:" => tokio::time::sleep(humantime::parse_duration(text).unwrap()).await,
             "X:" => self.stream = Self::connect(&self.server, &self.peer),
             "D:" => self.server.shut_down(),
+            "E:" => self.hear(text).await,
             "A<" => self.answer(text),
             "S:" => return Some(format!("S: {}", self.read().await)),
             "A>" => return Some(format!("A> {}", self.request().await)),
             _ => assert!(line.is_empty() || line.starts_with('#'), "no voice says {line:?}"),
         }
         None
+    }
+
+    async fn hear(&mut self, event: &str) {
+        let words: Vec<&str> = event.split(' ').collect();
+        let at = words.get(3).map_or_else(
+            || UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+            |date| humantime::parse_rfc3339(&format!("{date}T12:00:00Z")).unwrap(),
+        );
+        let feedback = Feedback {
+            event_id: uuid::Uuid::new_v4().to_string(),
+            kind: words[1].parse().unwrap(),
+            word: words[1].to_owned(),
+            at,
+            message_id: Some("msg_1".to_owned()),
+            recipient: Some(address(words[2])),
+            reason: Some("550 5.1.1 nobody here".to_owned()),
+            raw: Bytes::from_static(b"{}"),
+        };
+        assert_eq!(self.store.take(words[0], vec![feedback], SystemTime::now(), false).await, Ok(vec![true]));
+        self.store.act(&self.policy, 10).await.unwrap();
     }
 
     async fn write(&mut self, octets: &[u8]) {
@@ -153,13 +188,36 @@ impl Story {
         match timeout(NEVER, self.requests.recv()).await {
             Ok(Some((request, answer))) => {
                 self.unanswered.push(answer);
-                request
+                self.hide_markers(&request)
             }
             _ => "(nothing)".to_owned(),
         }
     }
 
+    /// Markers become numbers in their order, and dates, which are today's, a word.
+    fn hide_markers(&mut self, request: &str) -> String {
+        let mut hidden = request.to_owned();
+        if let Some((_, date)) = request.split_once("start_date=") {
+            hidden = hidden.replace(&date[..10], "<date>");
+        }
+        if let Some((_, marker)) = request.split_once("\"sidepost_id\":\"") {
+            let marker = marker[..32].to_owned();
+            if !self.markers.contains(&marker) {
+                self.markers.push(marker);
+            }
+        }
+        for (n, marker) in self.markers.iter().enumerate() {
+            hidden = hidden.replace(marker, &format!("<{}>", n + 1));
+        }
+        hidden
+    }
+
     fn answer(&mut self, text: &str) {
+        let mut text = text.to_owned();
+        for (n, marker) in self.markers.iter().enumerate() {
+            text = text.replace(&format!("<{}>", n + 1), marker);
+        }
+        let text = text.as_str();
         let give = self.unanswered.remove(0);
         let answer = match text.split(' ').next().unwrap() {
             "never" => return,

@@ -16,13 +16,14 @@ use sidepost::outcome::Kind;
 use sidepost::plan::Policies;
 use sidepost::provider::{Request, Response};
 use sidepost::recent::Recent;
-use sidepost::relay::Relay;
 use sidepost::relay::account::Account;
 use sidepost::relay::http::{Transport, TransportError};
 use sidepost::relay::journal::Journal;
+use sidepost::relay::{Memory, Relay};
 use sidepost::reply::Reply;
 use sidepost::route::Routes;
 use sidepost::sender::SenderPolicy;
+use sidepost::store::Store;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// What the API does with one request.
@@ -58,12 +59,42 @@ impl Answer {
 pub struct Script {
     answers: Mutex<VecDeque<Answer>>,
     seen: Mutex<Vec<Value>>,
+    /// The same for questions: for what they are not answered, there is no such mail.
+    shown: Mutex<VecDeque<Answer>>,
+    asked: Mutex<Vec<String>>,
     hosts: Mutex<Vec<String>>,
 }
 
 impl Script {
     pub fn new(answers: impl IntoIterator<Item = Answer>) -> Arc<Self> {
         Arc::new(Self { answers: Mutex::new(answers.into_iter().collect()), ..Self::default() })
+    }
+
+    /// The same, and what it answers to questions; `MARKER` in it becomes the marker of the last mail.
+    pub fn showing(answers: impl IntoIterator<Item = Answer>, shown: impl IntoIterator<Item = Answer>) -> Arc<Self> {
+        let shown = Mutex::new(shown.into_iter().collect());
+        Arc::new(Self { answers: Mutex::new(answers.into_iter().collect()), shown, ..Self::default() })
+    }
+
+    /// The questions so far.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// The marker of each mail so far.
+    pub fn markers(&self) -> Vec<String> {
+        self.seen().iter().map(|body| body["custom_args"]["sidepost_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn show(&self, url: &str) -> Answer {
+        self.asked.lock().unwrap().push(url.split_once("://").unwrap().1.to_owned());
+        match self.shown.lock().unwrap().pop_front() {
+            Some(Answer::Status(status, headers, body)) => {
+                Answer::Status(status, headers, body.replace("MARKER", self.markers().last().unwrap()))
+            }
+            Some(other) => other,
+            None => Answer::Status(200, Vec::new(), r#"{"messages":[]}"#.to_owned()),
+        }
     }
 
     /// The bodies of the requests so far.
@@ -83,6 +114,10 @@ impl Script {
 
 impl Transport for Script {
     fn send<'a>(&'a self, request: &'a Request, deadline: Instant) -> BoxFuture<'a, Result<Response, TransportError>> {
+        if request.method == http::Method::GET {
+            assert!(request.body.is_empty());
+            return Box::pin(give(self.show(&request.url), deadline));
+        }
         let body = request.body.to_vec();
         assert_eq!(body.len(), request.body.len(), "the announced length is the real one");
         self.hosts.lock().unwrap().push(request.url.split('/').nth(2).unwrap().to_owned());
@@ -137,6 +172,17 @@ pub fn relay_over(
     refused_keys: &Arc<Recent>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Relay> {
+    relay_with(config, Store::open(&config.state).unwrap(), transport, refused_keys, metrics)
+}
+
+/// The same over a store as well.
+pub fn relay_with(
+    config: &Config,
+    store: Store,
+    transport: &Arc<dyn Transport>,
+    refused_keys: &Arc<Recent>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Relay> {
     let account = |(name, settings): (&String, &Provider)| {
         Arc::new(Account::new(name, settings, &config.delivery, Arc::clone(transport), Arc::clone(metrics)))
     };
@@ -146,9 +192,14 @@ pub fn relay_over(
         .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
     let journal = Journal::new(LogAddresses::Full);
-    let (refused_keys, metrics) = (Arc::clone(refused_keys), Arc::clone(metrics));
+    let memory = Memory {
+        store,
+        suppression: config.suppression.clone(),
+        refused_keys: Arc::clone(refused_keys),
+        clear: Arc::new(Recent::new(Duration::from_mins(5)).unwrap()),
+    };
     let routes = Routes(config.routes.clone());
-    let relay = Relay::new(accounts, routes, policies, &config.delivery, journal, refused_keys, metrics);
+    let relay = Relay::new(accounts, routes, policies, &config.delivery, journal, memory, Arc::clone(metrics));
     Arc::new(relay.named(&config.smtp.hostname))
 }
 

@@ -18,7 +18,7 @@ use crate::envelope::Envelope;
 use crate::message::Message;
 use crate::outcome::{Cause, Kind, Row, TABLE};
 use crate::plan::{Plan, Terms, prepare, role_of};
-use crate::provider::{self, Request};
+use crate::provider::{self, Batch, Request};
 use crate::reply::Enhanced;
 use setup::Setup;
 
@@ -183,7 +183,10 @@ fn rendered(raw: Bytes, envelope: &Envelope, setup: &Setup) -> Result<Rendered, 
     let (message, plan) = prepare(raw, envelope, envelope, &setup.policies, terms)?;
     let mut rendered = Rendered { requests: Vec::new(), recipients: Vec::new(), plan };
     for (number, batch) in rendered.plan.batches.iter().enumerate() {
-        rendered.requests.push(provider.request(&message, &rendered.plan.controls, batch)?);
+        // What is sent has an id; what is only shown has none.
+        let marker = provider.marks().then(|| "(the id that the mail gets)".into());
+        let as_sent = Batch { marker, ..batch.clone() };
+        rendered.requests.push(provider.request(&message, &rendered.plan.controls, &as_sent)?);
         for recipient in batch.recipients() {
             rendered.recipients.push((recipient.clone(), role_of(recipient, &message).0.name(), number));
         }

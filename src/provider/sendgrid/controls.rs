@@ -1,9 +1,13 @@
 //! The fields of the SendGrid v3 shape that header controls fill.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Dialect;
+use super::lookup::{MARKER, category, has_room};
+use crate::config::Lookup;
 use crate::controls::table::Family;
 use crate::controls::{Capacity, Control, Controls};
 
@@ -22,6 +26,9 @@ const FIELDS: &[(Control, &str)] = &[
     (Control::Pool, "ip_pool_name"),
 ];
 
+/// Most categories of a mail, in both dialects.
+pub(super) const TAGS: usize = 10;
+
 /// What fits. ScaiSend's ids of templates begin with `d-`; SendGrid has older ones as well, and its own limit on
 /// metadata.
 pub(super) fn capacity(dialect: Dialect) -> Capacity {
@@ -29,7 +36,7 @@ pub(super) fn capacity(dialect: Dialect) -> Capacity {
         Dialect::ScaiSend => (usize::MAX, "d-"),
         Dialect::SendGrid => (10_000, ""),
     };
-    Capacity { fields: FIELDS, family: Some(Family::SendGrid), tags: 10, tag_chars: 255, metadata, template_prefix }
+    Capacity { fields: FIELDS, family: Some(Family::SendGrid), tags: TAGS, tag_chars: 255, metadata, template_prefix }
 }
 
 /// What is asked for all recipients of a request.
@@ -38,9 +45,9 @@ pub(super) struct Asked<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     template_id: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    categories: &'a [String],
+    categories: Cow<'a, [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    custom_args: Option<&'a Map<String, Value>>,
+    custom_args: Option<Cow<'a, Map<String, Value>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     send_at: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,14 +84,24 @@ struct Switch {
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn new(controls: &'a Controls) -> Self {
+    /// `marker` goes along as one more argument, and under [`Lookup::Category`] as one more category, if there is room.
+    pub(super) fn new(controls: &'a Controls, marker: Option<&str>, lookup: Lookup) -> Self {
+        let mut categories = Cow::Borrowed(controls.texts(Control::Tag));
+        let mut custom_args = controls.map(Control::Metadata).map(Cow::Borrowed);
+        if let Some(marker) = marker {
+            // Whatever the mail's own headers put there: nobody else can give it this mail's.
+            custom_args.get_or_insert_default().to_mut().insert(MARKER.to_owned(), marker.into());
+            if lookup == Lookup::Category && has_room(controls) {
+                categories.to_mut().push(category(marker));
+            }
+        }
         let switch = |control| controls.switch(control).map(|enable| Switch { enable });
         let (clicks, opens) = (switch(Control::TrackClicks), switch(Control::TrackOpens));
         let tracked = clicks.is_some() || opens.is_some();
         Self {
             template_id: controls.text(Control::Template),
-            categories: controls.texts(Control::Tag),
-            custom_args: controls.map(Control::Metadata),
+            categories,
+            custom_args,
             send_at: controls.number(Control::Schedule),
             asm: controls.number(Control::UnsubscribeGroup).map(|group_id| Group { group_id }),
             ip_pool_name: controls.text(Control::Pool),

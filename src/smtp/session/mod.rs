@@ -11,6 +11,8 @@
 //!   |    refused      |                     RCPT +-+  | RSET, EHLO, HELO            | flawed          | settled
 //!   +-----------------+-------------------------------+-----------------------------+-----------------+
 //!
+//!  Open --RCPT--> Naming --accepted or refused--> Open
+//!
 //!  Open --BDAT--> Chunk --its octets--> Chunks --BDAT--> Chunk … --the last--> Relaying
 //!  Idle --AUTH--> Authenticating --the last response--> Checking --verdict--> Idle
 //!  Idle --STARTTLS--> Securing --nothing behind it--> Handshaking --encrypted--> Idle, and all is forgotten
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::access::Access;
+use crate::address::Address;
 use crate::envelope::{Envelope, Login, Origin, Transaction, TransactionId};
 use crate::reply::Reply;
 use crate::smtp::Protocol;
@@ -107,6 +110,8 @@ pub enum Event<'a> {
     TooLong,
     /// The answer to [`Next::CheckSender`].
     SenderChecked(Result<(), Reply>),
+    /// The answer to [`Next::CheckRecipient`].
+    RecipientChecked(Result<(), Reply>),
     /// The answer to [`Next::CheckPassword`].
     PasswordChecked(Verdict),
     /// The answer to [`Next::LookBehind`]: whether there are octets already.
@@ -142,6 +147,8 @@ pub enum Next {
     Swallow(u64),
     /// Ask whether mail from this sender can be taken now.
     CheckSender(Origin, Box<Envelope>),
+    /// Ask whether mail from this sender to this recipient can be taken.
+    CheckRecipient(Origin, Box<Envelope>, Address),
     /// Ask whether these are good.
     CheckPassword(Credentials),
     /// See whether anything came behind the line.
@@ -193,6 +200,8 @@ enum State {
     Asking(Draft),
     /// Takes recipients.
     Open(Draft),
+    /// RCPT was understood and waits for the driver's answer.
+    Naming(Draft, Address),
     /// 354 was said.
     Data(Draft),
     /// A chunk is being read.
@@ -301,6 +310,7 @@ impl Session {
                 self.go(State::Open(draft), reply(250, 1, 0, "Sender ok"))
             }
             (State::Asking(_), Event::SenderChecked(Err(refusal))) => self.go(State::Idle { refused: true }, refusal),
+            (State::Naming(draft, address), Event::RecipientChecked(verdict)) => self.named(draft, address, verdict),
             (State::Data(draft), Event::Data(id, Ok(data))) => self.relay(draft, id, data),
             (State::Data(draft), Event::Data(id, Err(flaw))) => {
                 self.settled(&draft.told, self.flaw_reply(flaw, id), &[])

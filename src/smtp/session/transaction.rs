@@ -47,19 +47,39 @@ impl Session {
         }
     }
 
-    pub(super) fn rcpt(&mut self, mut draft: Draft, address: Address) -> Step {
+    pub(super) fn rcpt(&mut self, draft: Draft, address: Address) -> Step {
         if let Err(why) = self.terms.access.recipient(&address) {
             return self
                 .go(State::Open(draft), reply(550, 7, 1, format!("The recipient <{address}> is refused: {why}")));
         }
-        let Draft { envelope, told, .. } = &mut draft;
-        let known = envelope.recipients.iter().position(|recipient| *recipient == address);
+        let Draft { envelope, told, .. } = &draft;
+        let is_known = envelope.recipients.contains(&address);
         let most = self.terms.max_recipients;
-        if (known.is_none() && envelope.recipients.len() >= most) || told.len() >= most {
+        if (!is_known && envelope.recipients.len() >= most) || told.len() >= most {
             // RFC 5321 §4.5.3.1.10: 452, and the transaction goes on with those accepted.
             let text = "Too many recipients in one transaction; send the rest in another one";
             return self.go(State::Open(draft), reply(452, 5, 3, text));
         }
+        if is_known {
+            return self.named(draft, address, Ok(()));
+        }
+        let sender = Envelope {
+            helo: String::new(),
+            principal: envelope.principal.clone(),
+            reverse_path: envelope.reverse_path.clone(),
+            recipients: Vec::new(),
+        };
+        let asked = Next::CheckRecipient(self.origin(), Box::new(sender), address.clone());
+        self.wait(State::Naming(draft, address), asked)
+    }
+
+    /// A recipient that is refused is no recipient of this transaction; the others are not concerned.
+    pub(super) fn named(&mut self, mut draft: Draft, address: Address, verdict: Result<(), Reply>) -> Step {
+        if let Err(refusal) = verdict {
+            return self.go(State::Open(draft), refusal);
+        }
+        let Draft { envelope, told, .. } = &mut draft;
+        let known = envelope.recipients.iter().position(|recipient| *recipient == address);
         if self.terms.protocol == Protocol::Lmtp {
             told.push(known.unwrap_or(envelope.recipients.len()));
         }

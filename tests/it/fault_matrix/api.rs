@@ -58,12 +58,13 @@ impl Time {
 pub struct Held {
     pub inner: HttpTransport,
     pub time: Arc<Time>,
+    /// How many mails were posted. Questions are not counted.
     pub requests: Mutex<usize>,
 }
 
 impl Transport for Held {
     fn send<'a>(&'a self, request: &'a Request, deadline: Instant) -> BoxFuture<'a, Result<Response, TransportError>> {
-        *self.requests.lock().unwrap() += 1;
+        *self.requests.lock().unwrap() += usize::from(request.method == http::Method::POST);
         Box::pin(async move {
             self.time.hold();
             let answer = self.inner.send(request, deadline).await;
@@ -80,6 +81,8 @@ pub struct Api {
     pub whole: Mutex<usize>,
     /// How many mails were taken.
     pub taken: Mutex<usize>,
+    /// The marker of the last mail.
+    pub marker: Mutex<Option<String>>,
     /// What is done on the connections that come now; those for once first.
     pub plan: Mutex<(&'static [Step], Option<&'static [Step]>)>,
 }
@@ -88,6 +91,11 @@ impl Api {
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
+            let mut begin = [0; 4];
+            if stream.peek(&mut begin).await.is_ok() && begin == *b"GET " {
+                tokio::spawn(Arc::clone(&self).show(stream));
+                continue;
+            }
             let steps = {
                 let mut plan = self.plan.lock().unwrap();
                 plan.1.take().unwrap_or(plan.0)
@@ -96,17 +104,30 @@ impl Api {
         }
     }
 
+    /// Answers one question for the mail, truly.
+    async fn show(self: Arc<Self>, mut stream: TcpStream) {
+        let mut question = vec![0; 4096];
+        let _ = stream.read(&mut question).await;
+        let marker = self.marker.lock().unwrap().clone().unwrap_or_default();
+        let item =
+            format!(r#"{{"id":"m1","to_emails":["ann@example.net"],"custom_args":{{"sidepost_id":"{marker}"}}}}"#);
+        let items = if *self.taken.lock().unwrap() > 0 { &*item } else { "" };
+        let body = format!("{{\"messages\":[{items}]}}");
+        let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        let _ = stream.write_all((head + &body).as_bytes()).await;
+    }
+
     /// Whatever the other side does in the middle of it is not the API's affair.
     async fn talk(self: Arc<Self>, mut stream: TcpStream, steps: &'static [Step]) {
         for step in steps {
             match step {
                 Step::Read => {
-                    if !read(&mut stream, true).await {
-                        return;
-                    }
+                    let Some(request) = read(&mut stream, true).await else { return };
+                    let marker = request.split_once("\"sidepost_id\":\"").map(|(_, rest)| rest[..32].to_owned());
+                    *self.marker.lock().unwrap() = marker;
                     *self.whole.lock().unwrap() += 1;
                 }
-                Step::ReadHead => assert!(read(&mut stream, false).await),
+                Step::ReadHead => assert!(read(&mut stream, false).await.is_some()),
                 Step::Take => *self.taken.lock().unwrap() += 1,
                 Step::Say(octets) => drop(stream.write_all(octets.as_bytes()).await),
                 Step::Drip(octets) => {
@@ -135,13 +156,13 @@ impl Api {
     }
 }
 
-/// Reads one request, whole or to the end of its header; whether it came.
-async fn read(stream: &mut TcpStream, whole: bool) -> bool {
+/// Reads one request, whole or to the end of its header, if it comes.
+async fn read(stream: &mut TcpStream, whole: bool) -> Option<String> {
     let mut octets = Vec::new();
     let mut missing = usize::MAX;
     while missing > 0 {
         if !stream.read_buf(&mut octets).await.is_ok_and(|octets| octets > 0) {
-            return false;
+            return None;
         }
         let Some(head) = octets.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
         let text = String::from_utf8_lossy(&octets[..head]).to_lowercase();
@@ -149,5 +170,5 @@ async fn read(stream: &mut TcpStream, whole: bool) -> bool {
         let length: usize = length.parse().unwrap();
         missing = if whole { (head + 4 + length).saturating_sub(octets.len()) } else { 0 };
     }
-    true
+    Some(String::from_utf8_lossy(&octets).into_owned())
 }

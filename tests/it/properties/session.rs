@@ -192,6 +192,10 @@ impl<'a> Dialogue<'a> {
                     Event::SenderChecked(Err(Reply::new(451, Enhanced(4, 3, 2), "Not now")))
                 }
                 Next::CheckSender(..) => Event::SenderChecked(Ok(())),
+                Next::CheckRecipient(..) if self.answer() & 3 == 3 => {
+                    Event::RecipientChecked(Err(Reply::new(550, Enhanced(5, 7, 1), "suppressed")))
+                }
+                Next::CheckRecipient(..) => Event::RecipientChecked(Ok(())),
                 Next::CheckPassword(credentials) => self.check(credentials, turn),
                 Next::LookBehind => {
                     // What comes later than the line is not behind it.

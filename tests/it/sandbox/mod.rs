@@ -3,6 +3,7 @@
 mod api;
 mod page;
 mod pure;
+mod setup;
 mod shape;
 mod webhooks;
 

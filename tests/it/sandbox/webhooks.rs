@@ -141,8 +141,8 @@ async fn webhooks_are_listed_shown_and_removed_in_their_own_api() {
     let shown = running.call("GET", &format!("{SCAISEND_HOOKS}/{id}")).await.json();
     assert_eq!(shown["enabled_events"], json!(["delivered"]));
     assert!(shown.get("signing_secret").is_none());
-    assert_eq!(running.call("GET", SCAISEND_HOOKS).await.json(), json!({ "webhooks": [shown] }));
-    assert_eq!(running.call("GET", NEXUSPROMAIL_HOOKS).await.json(), json!({ "webhooks": [] }));
+    assert_eq!(running.call("GET", SCAISEND_HOOKS).await.json(), json!({ "webhooks": [shown], "total": 1 }));
+    assert_eq!(running.call("GET", NEXUSPROMAIL_HOOKS).await.json(), json!({ "webhooks": [], "total": 0 }));
     assert_eq!(running.call("GET", &format!("{NEXUSPROMAIL_HOOKS}/{id}")).await.status, 404);
     assert_eq!(running.call("DELETE", &format!("{NEXUSPROMAIL_HOOKS}/{id}")).await.status, 404);
     assert_eq!(running.call("DELETE", &format!("{SCAISEND_HOOKS}/{id}")).await.status, 204);

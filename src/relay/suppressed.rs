@@ -1,0 +1,163 @@
+//! Whom the relay does not send to: asked at RCPT, asked again where only the headers tell the route, and learned from the
+//! API's own refusals.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::account::Account;
+use crate::address::Address;
+use crate::envelope::Transaction;
+use crate::outcome::{Cause, Kind, Outcome, Verdict};
+use crate::recent::Recent;
+use crate::reply::Reply;
+use crate::route::Route;
+use crate::store::{Answer, Store};
+use crate::suppression::{Policy, Reason, Scope, Suppression, say};
+
+/// Longest wait for an API's own list at RCPT.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The list, and the rules about it.
+#[derive(Debug)]
+pub struct Suppressions {
+    store: Store,
+    policy: Policy,
+    /// Whom the APIs had on none of their lists when they were asked.
+    clear: Arc<Recent>,
+    /// Whether the store failed the last time, so that it is said once.
+    is_failing: AtomicBool,
+}
+
+/// One way that a mail may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Way<'a> {
+    /// The accounts of the route, in their order.
+    pub accounts: &'a [String],
+    /// Whether it also goes to those who only unsubscribed.
+    pub transactional: bool,
+}
+
+impl<'a> From<&'a Route> for Way<'a> {
+    fn from(route: &'a Route) -> Self {
+        Self { accounts: &route.accounts, transactional: route.transactional }
+    }
+}
+
+impl Suppressions {
+    /// The list in this store.
+    pub fn new(store: Store, policy: Policy, clear: Arc<Recent>) -> Self {
+        Self { store, policy, clear, is_failing: AtomicBool::default() }
+    }
+
+    /// The entry that keeps mail of this sender from a recipient, whichever of the ways it takes. An account that may not
+    /// send to it closes its whole way: what follows in a route is for failures, not for getting round a list.
+    ///
+    /// Without the store mail flows: the provider has a list of its own.
+    pub async fn find(&self, sender: Option<&Address>, ways: &[Way<'_>], recipient: &Address) -> Option<Suppression> {
+        let key = self.policy.key(recipient);
+        let mut found = None;
+        for way in ways {
+            let accounts = way.accounts.iter().map(|name| Scope::Account(name.clone()));
+            let domain = sender.map(|sender| Scope::SenderDomain(sender.domain().to_owned()));
+            let scopes: Vec<Scope> = accounts.chain(domain).collect();
+            let entry = self.heard(self.store.suppressed(&key, &scopes, SystemTime::now()).await)??;
+            // The weakest of reasons: where it is the one named, there is no other.
+            if way.transactional && entry.reason == Reason::Unsubscribe {
+                return None;
+            }
+            found = Some(entry);
+        }
+        found
+    }
+
+    /// Asks the accounts of these ways whose API can be asked, and was not lately. What they say is on the list then.
+    pub async fn ask(&self, accounts: impl Iterator<Item = &Arc<Account>>, recipient: &Address) {
+        let now = SystemTime::now();
+        let by = Instant::now() + PATIENCE;
+        let digest = |account: &Account| self.clear.digest(&[account.name(), &self.policy.key(recipient)]);
+        let unknown = accounts.filter(|account| !self.clear.holds(&digest(account), Instant::now()));
+        let asked = unknown.map(async |account| (account, account.ask_lists(recipient, by).await));
+        let mut entries = Vec::new();
+        for (account, answer) in join_all(asked).await {
+            match answer {
+                None => {}
+                Some(found) if found.is_empty() => self.clear.remember(digest(account), Instant::now()),
+                Some(found) => entries.extend(found.into_iter().map(|(reason, listed)| Suppression {
+                    address: self.policy.key(recipient),
+                    scope: Scope::Account(account.name().to_owned()),
+                    reason,
+                    source: format!("api:{}", account.name()),
+                    since: listed.since.unwrap_or(now),
+                    until: self.policy.expiry(Reason::Refused).map(|expiry| now + expiry),
+                    evidence: listed.words,
+                })),
+            }
+        }
+        if !entries.is_empty() {
+            self.heard(self.store.suppress(entries).await);
+        }
+    }
+
+    /// Remembers who the API itself would not send to.
+    pub async fn learn(&self, transaction: &Transaction, verdicts: &[Verdict]) {
+        let now = SystemTime::now();
+        let refused = verdicts.iter().filter(|verdict| !verdict.account.is_empty());
+        let refused = refused.filter_map(|verdict| match &verdict.outcome {
+            Outcome::Rejected(cause) if cause.kind == Kind::Suppressed && cause.status.is_some() => {
+                Some((verdict, cause))
+            }
+            _ => None,
+        });
+        let entry = |(verdict, cause): (&Verdict, &Cause)| Suppression {
+            address: self.policy.key(&verdict.recipient),
+            scope: Scope::Account(verdict.account.to_string()),
+            reason: Reason::Refused,
+            source: format!("api:{}", verdict.account),
+            since: now,
+            until: self.policy.expiry(Reason::Refused).map(|expiry| now + expiry),
+            evidence: format!("{} {}", cause.status.unwrap_or_default(), cause.detail).trim().to_owned(),
+        };
+        let entries: Vec<Suppression> = refused.map(entry).collect();
+        if entries.is_empty() {
+            return;
+        }
+        if let Some(learned) = self.heard(self.store.suppress(entries).await).filter(|learned| *learned > 0) {
+            info!(id = %transaction.id, learned, "the API's own suppressions are remembered, and refused at RCPT");
+        }
+    }
+
+    /// What the store said; the log hears when it begins to fail, and when it ends.
+    fn heard<T>(&self, answer: Answer<T>) -> Option<T> {
+        let was_failing = self.is_failing.swap(answer.is_err(), Ordering::Relaxed);
+        match &answer {
+            Err(error) if !was_failing => {
+                warn!(%error, "the list of suppressed addresses cannot be used; mail goes on without it");
+            }
+            Ok(_) if was_failing => info!("the list of suppressed addresses can be used again"),
+            _ => {}
+        }
+        answer.ok()
+    }
+}
+
+/// The reply to RCPT (`providers/README` §3.2: 550 5.7.1, policy).
+pub fn refusal(recipient: &Address, entry: &Suppression) -> Reply {
+    let row = Kind::Suppressed.row();
+    let what = say(entry.reason, entry.since);
+    Reply::new(
+        row.code,
+        row.enhanced,
+        format!("<{recipient}> suppressed: {what} (sidepost suppressions remove {recipient})"),
+    )
+}
+
+/// The verdict where only the headers tell the route.
+pub fn verdict(recipient: &Address, entry: &Suppression) -> Verdict {
+    let cause = Cause::new(Kind::Suppressed, say(entry.reason, entry.since));
+    Verdict { recipient: recipient.clone(), account: "".into(), outcome: Outcome::from_cause(cause) }
+}

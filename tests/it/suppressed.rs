@@ -1,0 +1,112 @@
+//! Suppressed recipients beyond what a transcript can tell: what the API says of them today, and the API's own lists.
+
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use sidepost::metrics::Metrics;
+use sidepost::provider::{Request, Response};
+use sidepost::recent::Recent;
+use sidepost::relay::Relay;
+use sidepost::relay::http::{Transport, TransportError};
+use sidepost::store::Store;
+use tokio::time::{Duration, Instant, advance};
+
+use crate::world::{MAIL, address, config, relay_with, transaction};
+
+/// An API whose lists have some addresses, and whose send call refuses some.
+#[derive(Default)]
+struct Lists {
+    bounced: Vec<&'static str>,
+    refused: Vec<&'static str>,
+    status: Option<u16>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Transport for Lists {
+    fn send<'a>(&'a self, request: &'a Request, _: Instant) -> BoxFuture<'a, Result<Response, TransportError>> {
+        let path = request.url.splitn(4, '/').nth(3).unwrap().to_owned();
+        self.asked.lock().unwrap().push(format!("{} /{path}", request.method));
+        let body = String::from_utf8(request.body.to_vec()).unwrap();
+        let (status, answer) = match path.split('?').next().unwrap() {
+            "v3/suppression/bounces" => {
+                // The filter is not obeyed.
+                let items = self.bounced.iter().map(|email| {
+                    json!({"email": email, "created": 1_763_640_000, "reason": "no such user", "status": "5.1.1"})
+                });
+                (200, json!({"bounces": items.collect::<Vec<_>>(), "total": 1}))
+            }
+            "v3/suppression/spam_reports" => (200, json!({"spam_reports": []})),
+            "v3/asm/suppressions/global" => (404, json!({"detail": "Not found"})),
+            _ if self.refused.iter().any(|address| body.contains(address)) => (422, json!({"error": "suppressed"})),
+            _ => (202, json!({"message_id": "msg_1"})),
+        };
+        let status = self.status.unwrap_or(status);
+        let body = Bytes::from(answer.to_string());
+        let response =
+            Response { status, headers: http::HeaderMap::new(), body, complete: true, received: SystemTime::now() };
+        Box::pin(async move { Ok(response) })
+    }
+}
+
+fn relay(flags: &[&str], lists: &Arc<Lists>) -> Arc<Relay> {
+    let config = config(flags);
+    let transport: Arc<dyn Transport> = lists.clone();
+    let refused_keys = Arc::new(Recent::new(Duration::from_mins(10)).unwrap());
+    let store = Store::open(&config.state).unwrap();
+    relay_with(&config, store, &transport, &refused_keys, &Arc::new(Metrics::default()))
+}
+
+async fn rcpt(relay: &Relay, recipient: &str) -> String {
+    let mail = transaction(MAIL, &[recipient]);
+    match relay.admit_recipient(&mail.origin, &mail.envelope, &address(recipient)).await {
+        Ok(()) => "250".to_owned(),
+        Err(reply) => reply.to_string(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_send_call_refused_is_refused_at_rcpt() {
+    let lists = Arc::new(Lists { refused: vec!["ann@example.net"], ..Lists::default() });
+    let relay = relay(&["providers.main.kind=nexuspromail"], &lists);
+    assert_eq!(rcpt(&relay, "ann@example.net").await, "250");
+    let settled = Arc::clone(&relay).submit(transaction(MAIL, &["ann@example.net"])).await;
+    assert_eq!(settled.reply.code, 550);
+    let refusal = rcpt(&relay, "ann@EXAMPLE.net").await;
+    assert!(refusal.starts_with("550 5.7.1 <ann@example.net> suppressed: refused on 20"), "{refusal}");
+    assert_eq!(rcpt(&relay, "bob@example.net").await, "250");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_apis_own_lists_are_asked_and_believed() {
+    let lists = Arc::new(Lists { bounced: vec!["Ann+x@example.net"], ..Lists::default() });
+    let relay = relay(&["providers.main.ask_suppressions=true"], &lists);
+    let refusal = rcpt(&relay, "ann+x@example.net").await;
+    assert!(refusal.starts_with("550 5.7.1 <ann+x@example.net> suppressed: bounce on 2025-11-20 ("), "{refusal}");
+    let asked = std::mem::take(&mut *lists.asked.lock().unwrap());
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert!(
+        asked.contains(&"GET /v3/suppression/bounces?email=ann%2Bx%40example%2Enet&limit=10".to_owned()),
+        "{asked:?}"
+    );
+    // Remembered: both the yes and the no, for a while.
+    assert!(rcpt(&relay, "ann+x@example.net").await.starts_with("550"));
+    assert_eq!(lists.asked.lock().unwrap().len(), 0);
+    assert_eq!(rcpt(&relay, "bob@example.net").await, "250");
+    assert_eq!(rcpt(&relay, "bob@example.net").await, "250");
+    assert_eq!(lists.asked.lock().unwrap().len(), 3);
+    advance(Duration::from_secs(301)).await;
+    assert_eq!(rcpt(&relay, "bob@example.net").await, "250");
+    assert_eq!(lists.asked.lock().unwrap().len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_cannot_be_asked_stops_no_mail() {
+    let lists = Arc::new(Lists { bounced: vec!["ann@example.net"], status: Some(403), ..Lists::default() });
+    let relay = relay(&["providers.main.ask_suppressions=true"], &lists);
+    assert_eq!(rcpt(&relay, "ann@example.net").await, "250");
+    assert_eq!(rcpt(&relay, "ann@example.net").await, "250");
+    assert_eq!(lists.asked.lock().unwrap().len(), 6, "no answer is no answer to remember");
+}
