@@ -6,6 +6,7 @@ mod binary;
 mod binary_controls;
 mod binary_door;
 mod binary_faults;
+mod binary_webhooks;
 mod binary_lookup;
 mod binary_setup;
 mod config;
