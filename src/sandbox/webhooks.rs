@@ -60,7 +60,16 @@ struct Now {
 
 impl Webhook {
     fn new(api: ProviderKind, url: String, events: Vec<String>) -> Self {
-        let (secret, id) = (fresh_secret(), format!("wh_{}", Uuid::now_v7().simple()));
+        Self::signed_with(fresh_secret(), api, url, events)
+    }
+
+    /// One that wants all events, signed with this secret.
+    pub(super) fn of_everything(api: ProviderKind, url: String, secret: Secret) -> Self {
+        Self::signed_with(secret, api, url, vec!["*".to_owned()])
+    }
+
+    fn signed_with(secret: Secret, api: ProviderKind, url: String, events: Vec<String>) -> Self {
+        let id = format!("wh_{}", Uuid::now_v7().simple());
         let now = Now { url, events, secret, enabled: true, failures: 0, last_success: None, last_failure: None };
         Self { id, api, created: SystemTime::now(), now: Arc::new(Mutex::new(now)) }
     }
@@ -84,13 +93,6 @@ impl Webhook {
             now.enabled = false;
             tracing::warn!(id = self.id, "webhook switched off after {MAX_FAILURES} failures in a row");
         }
-    }
-
-    /// One that wants all events, and has this secret.
-    pub(super) fn of_everything(api: ProviderKind, url: String, secret: Secret) -> Self {
-        let webhook = Self::new(api, url, vec!["*".to_owned()]);
-        locked(&webhook.now).secret = secret;
-        webhook
     }
 
     /// As it is shown; the secret only once.
