@@ -19,6 +19,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter, defaultdict
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -200,8 +201,8 @@ class Gone(Exception):
 class Client:
     """One program that sends mail after mail, by one connection or by several."""
 
-    def __init__(self, address, chance, tally):
-        self.address, self.chance, self.tally, self.writer = address, chance, tally, None
+    def __init__(self, address, chance, tally, closes):
+        self.address, self.chance, self.tally, self.closes, self.writer = address, chance, tally, closes, None
 
     async def reply(self):
         while True:
@@ -230,6 +231,7 @@ class Client:
         """Closes the client's side; whether no reply had come. One that has come was written for somebody: nobody could
         know that it was not read. What is told here at once is so when the connection is closed, right after it."""
         with socket.socket(fileno=os.dup(self.writer.get_extra_info("socket").fileno())) as twin:
+            self.closes[self.token].append(time.time())
             try:
                 twin.shutdown(socket.SHUT_WR)
                 return not self.reader._buffer and not twin.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -253,7 +255,7 @@ class Client:
         await self.say(b"EHLO client.test\r\n")
 
     async def envelope(self, recipients, vanish):
-        lines = [b"MAIL FROM:<app@example.com>\r\n"] + [f"RCPT TO:<{r}>\r\n".encode() for r in recipients]
+        lines = [b"MAIL FROM:<%s@example.com>\r\n" % self.token.encode()] + [f"RCPT TO:<{r}>\r\n".encode() for r in recipients]
         if self.chance.random() < 0.5:
             self.writer.write(b"".join(lines))
             replies = [await self.reply() for _ in lines]
@@ -262,10 +264,14 @@ class Client:
             for line in lines:
                 replies.append(await self.say(line))
                 self.vanish_at("after MAIL" if len(replies) == 1 else "after RCPT", vanish)
-        return next((r for r in replies if not r.startswith("250 ")), None)
+        # Who is refused for good is left out: the API's own suppressions are learned, and refused here from then on.
+        refused = [r for r in replies if not r.startswith("250 ")]
+        later = [r for r in refused if r[0] != "5"] or ([] if replies[0].startswith("250 ") else refused)
+        return next(iter(later or (refused if len(refused) == len(recipients) else [])), None)
 
     async def once(self, mail, recipients):
         """One try; the final reply."""
+        self.token = re.search(rb"tok[0-9]+x", mail).group(0).decode()
         point = self.chance.random()
         points = ["after MAIL", "after RCPT", "after DATA", "in the message", "after the dot", "a little later"]
         vanish = points[int(point * 100)] if point < 0.06 else None
@@ -376,11 +382,11 @@ async def soak(options, folder):
     relay = Relay(options.binary, await api.serve(), options.provider, folder)
     await asyncio.to_thread(relay.gauges)
     before, memory, begun = relay.descriptors(), relay.memory(), time.monotonic()
-    replies, numbers = {}, iter(range(options.mails))
+    replies, closes, numbers = {}, defaultdict(list), iter(range(options.mails))
 
     async def client(n):
         chance = random.Random(options.seed * 1000 + n)
-        smtp = Client(relay.smtp, chance, tally)
+        smtp = Client(relay.smtp, chance, tally, closes)
         for number in numbers:
             token = f"tok{number}x"
             mail, bad = text_of(token, chance)
@@ -400,23 +406,37 @@ async def soak(options, folder):
         left["memory, MiB"] = f"{memory} -> {relay.memory()}"
         relay.process.terminate()
         ended = await asyncio.to_thread(relay.process.wait)
-        return report(options, api, tally, replies, left, took, ended)
+        return report(options, api, tally, replies, left, took, ended, crossed(relay.log, closes))
     finally:
         relay.process.kill()
 
 
-def report(options, api, tally, replies, left, took, ended):
+def crossed(log, closes):
+    """The mails whose client closed its side when the relay had settled them, and before the reply was there: the two
+    passed each other. The relay's event stands right before it writes the reply; clocks are one and the same."""
+    found = set()
+    for line in log.read_text().splitlines():
+        token = re.search(r'"sender":"(tok[0-9]+x)@', line)
+        if token and token.group(1) in closes:
+            settled = datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
+            if any(settled <= closed <= settled + 0.05 for closed in closes[token.group(1)]):
+                found.add(token.group(1))
+    return found
+
+
+def report(options, api, tally, replies, left, took, ended, crossed):
     said = {token: recipients for token, (recipients, reply, _) in replies.items() if reply.startswith("250 ")}
     lost = [(t, r) for t, recipients in said.items() for r in recipients
             if not r.startswith("suppressed") and not api.accepted[t, r]]
     refused = [t for t, (recipients, reply, _) in replies.items()
                if reply[0] == "5" and any(api.accepted[t, r] for r in recipients)]
-    knowable = unknowable = 0
-    for times in api.accepted.values():
+    knowable = unknowable = passed = 0
+    for (token, _), times in api.accepted.items():
         for n in range(1, len(times)):
             # Once the relay has been told of one acceptance, a further request is its fault.
             told = any(times[:n])
-            knowable, unknowable = knowable + told, unknowable + (not told)
+            passed += told and token in crossed
+            knowable, unknowable = knowable + (told and token not in crossed), unknowable + (not told)
     given_up = sum(reply == "given up" for _, reply, _ in replies.values())
     print(f"provider {options.provider}, seed {options.seed}: {len(replies)} mails in {took:.0f} s, {tally['tries']} tries, "
           f"{sum(v for k, v in api.did.items() if not k.startswith('taken'))} requests")
@@ -426,7 +446,8 @@ def report(options, api, tally, replies, left, took, ended):
     print(f"accepted            {sum(map(bool, api.accepted.values()))} recipients, {sum(map(len, api.accepted.values()))} times")
     print(f"lost                {len(lost)}    (250 said, not accepted)")
     print(f"refused, but taken  {len(refused)}    (5yz said, accepted)")
-    print(f"duplicates          {knowable} knowable, {unknowable} unknowable (the answer to the first was lost)")
+    print(f"duplicates          {knowable} knowable, {unknowable} unknowable (the answer to the first was lost), "
+          f"{passed} whose reply and whose client's end passed each other")
     print(f"slowest reply       {tally.pop('slowest'):.2f} s of {DEADLINE} s")
     print(f"left at the end     {left}, exit code {ended}")
     for title, counts in (("API", api.did), ("clients", tally)):
