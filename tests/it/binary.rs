@@ -30,6 +30,7 @@ pub struct Relay {
     pub process: Child,
     pub smtp: SocketAddr,
     pub web: SocketAddr,
+    pub webhooks: Option<SocketAddr>,
     pub log: BufReader<std::process::ChildStderr>,
 }
 
@@ -62,7 +63,8 @@ impl Relay {
             }
         };
         let port = |name: &str| event[name].as_str().unwrap().parse().unwrap();
-        Self { smtp: port("smtp"), web: port("web"), process, log }
+        let webhooks = event["webhooks"].as_str().map(|address| address.parse().unwrap());
+        Self { smtp: port("smtp"), web: port("web"), webhooks, process, log }
     }
 
     pub fn connect(&self) -> Client {

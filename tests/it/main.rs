@@ -8,6 +8,7 @@ mod binary_door;
 mod binary_faults;
 mod binary_lookup;
 mod binary_setup;
+mod binary_webhooks;
 mod config;
 mod controls;
 mod corpus;
