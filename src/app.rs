@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Method;
@@ -31,6 +31,7 @@ use crate::recent::Recent;
 use crate::relay::account::Account;
 use crate::relay::http::{HttpTransport, Transport, TransportError};
 use crate::relay::journal::Journal;
+use crate::relay::ledger;
 use crate::relay::{Memory, Relay};
 use crate::route::Routes;
 use crate::sandbox::{self, Sandbox};
@@ -40,7 +41,7 @@ use crate::smtp::listener::Door;
 use crate::smtp::sasl::Authenticate;
 use crate::smtp::tls::Tls;
 use crate::smtp::{self, Server};
-use crate::store::{self, Store};
+use crate::store::{self, Mark, Store};
 use crate::suppression::Policy;
 use crate::users::{Passthrough, Users};
 use crate::web::admin::{self, Admin, Gate};
@@ -107,7 +108,7 @@ pub fn serve(config: Config) -> Result<(), Fault> {
     run(async move {
         start_logging(&config.log)?;
         let ground = Ground::open(&config).await?;
-        let relay = Running::start(config, ground, None, inherited)?;
+        let relay = Running::start(config, ground, None, inherited).await?;
         relay.announce();
         relay.until_signal().await
     })
@@ -125,7 +126,7 @@ pub fn sandbox(mut config: Config) -> Result<(), Fault> {
         for account in config.providers.values_mut() {
             account.base_url = format!("http://{page}");
         }
-        let relay = Running::start(config, ground, Some(page), Inherited::default())?;
+        let relay = Running::start(config, ground, Some(page), Inherited::default()).await?;
         relay.greet(page);
         relay.announce();
         relay.until_signal().await
@@ -177,7 +178,7 @@ struct Running {
 
 impl Running {
     /// Binds, then serves. `sandbox` is where the page is, if there is one.
-    fn start(
+    async fn start(
         mut config: Config,
         ground: Ground,
         sandbox: Option<SocketAddr>,
@@ -190,7 +191,8 @@ impl Running {
         let metrics = Arc::new(Metrics::default());
         let refused_keys = Arc::new(Recent::new(REFUSED_KEY)?);
         let store = ground.store;
-        let relay = Arc::new(build_relay(&config, store.clone(), &refused_keys, &metrics)?);
+        let marks = kept_marks(&config.state.url, &store).await?;
+        let relay = Arc::new(build_relay(&config, store.clone(), marks, &refused_keys, &metrics)?);
         let tls = Tls::open(&config.smtp.tls)?;
         let users = Users::open(&config.smtp.auth)?;
         let mut server = Server::new(&config.smtp, &config.delivery, Arc::clone(&relay), Arc::clone(&metrics));
@@ -218,13 +220,8 @@ impl Running {
         let alphabet = if relay.utf8_addresses() { Alphabet::Utf8 } else { Alphabet::Ascii };
         let web_address = local_address(&ground.web)?;
         let events = Events::start(&config, ground.webhooks, &store, &metrics)?;
-        let admin = build_admin(
-            &config.providers,
-            store.clone(),
-            config.suppression.clone(),
-            config.log.addresses,
-            events.bell.clone(),
-        )?;
+        let (policy, shown) = (config.suppression.clone(), config.log.addresses);
+        let admin = build_admin(&config.providers, store.clone(), policy, shown, events.bell.clone())?;
         let admin = admin.router(Gate::new(&config.web.token, web_address));
         let web = Web { metrics, accounts: states(relay), store: store_trouble(store) };
         let mut router = web::router(web).merge(admin);
@@ -319,9 +316,20 @@ impl Signals {
     }
 }
 
+/// The ledger's marks in the store, if that outlives the process.
+async fn kept_marks(place: &store::Place, store: &Store) -> Result<Option<Vec<Mark>>, String> {
+    match place {
+        store::Place::Memory => Ok(None),
+        store::Place::File(_) => {
+            store.marks(SystemTime::now() - ledger::TTL).await.map(Some).map_err(|error| error.to_string())
+        }
+    }
+}
+
 fn build_relay(
     config: &Config,
     store: Store,
+    marks: Option<Vec<Mark>>,
     refused_keys: &Arc<Recent>,
     metrics: &Arc<Metrics>,
 ) -> Result<Relay, String> {
@@ -336,6 +344,7 @@ fn build_relay(
     let journal = Journal::new(config.log.addresses);
     let memory = Memory {
         store,
+        marks,
         suppression: config.suppression.clone(),
         refused_keys: Arc::clone(refused_keys),
         clear: Arc::new(Recent::new(CLEAR)?),

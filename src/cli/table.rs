@@ -19,7 +19,7 @@ pub(super) fn table(columns: &[Column<'_>], rows: &[Vec<String>]) -> String {
         format!("{}\n", cells.join(GAP).trim_end())
     };
     let head = line(&mut columns.iter().map(|column| column.0));
-    rows.iter().map(|row| line(&mut row.iter().map(String::as_str))).fold(head, |all, line| all + &line)
+    printable(&rows.iter().map(|row| line(&mut row.iter().map(String::as_str))).fold(head, |all, line| all + &line))
 }
 
 /// The same, and nothing is cut: values can be copied whole.
@@ -42,6 +42,13 @@ fn widths(columns: &[Column<'_>], rows: &[Vec<String>]) -> Vec<usize> {
             _ => return widths,
         }
     }
+}
+
+/// Words of others, without what steers a terminal: control characters, and those that turn the direction of writing.
+pub(super) fn printable(text: &str) -> String {
+    let steers =
+        |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if text.contains(steers) { text.replace(steers, "\u{fffd}") } else { text.to_owned() }
 }
 
 fn padded(cell: &str, width: usize) -> String {

@@ -3,7 +3,7 @@
 mod controls;
 mod events;
 mod lists;
-mod lookup;
+pub(super) mod lookup;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

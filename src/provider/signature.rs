@@ -186,7 +186,9 @@ pub fn sign(secret: &Secret, parts: &[&[u8]]) -> String {
 /// A key of any length will do: it is always there.
 fn hmac(secret: &Secret, parts: &[&[u8]]) -> Option<Hmac<Sha256>> {
     let mut code = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).ok()?;
-    parts.iter().for_each(|part| code.update(part));
+    for part in parts {
+        code.update(part);
+    }
     Some(code)
 }
 

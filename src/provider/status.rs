@@ -1,12 +1,12 @@
 //! What a provider itself says of a message when it is asked: ScaiSend's `GET /v3/messages/{id}` and `GET /v3/messages`.
 
-use http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::answer::error_text;
-use super::{Payload, Request, Response, call_url};
+use super::sendgrid::lookup::{ESCAPED, get, messages_url};
+use super::{Request, Response, send_url};
 use crate::config::{Provider as Settings, ProviderKind};
 
 /// Most messages of a list; ScaiSend's own limit of a page.
@@ -45,7 +45,7 @@ pub struct StatusEvent {
 /// # Errors
 /// A sentence, where the provider documents no such call for the id that its send call answers with.
 pub fn message_call(settings: &Settings, id: &str) -> Result<Request, String> {
-    call(settings, &format!("/v3/messages/{}", utf8_percent_encode(id, NON_ALPHANUMERIC)))
+    Ok(get(format!("{}/{}", list_url(settings)?, utf8_percent_encode(id, ESCAPED))))
 }
 
 /// The call that asks for the messages to an address, the provider's newest ones.
@@ -53,20 +53,16 @@ pub fn message_call(settings: &Settings, id: &str) -> Result<Request, String> {
 /// # Errors
 /// As [`message_call`].
 pub fn messages_call(settings: &Settings, to: &str) -> Result<Request, String> {
-    let to = utf8_percent_encode(to, NON_ALPHANUMERIC);
-    call(settings, &format!("/v3/messages?to_email={to}&page_size={MOST}"))
+    let to = utf8_percent_encode(to, ESCAPED);
+    Ok(get(format!("{}?to_email={to}&page_size={MOST}", list_url(settings)?)))
 }
 
-fn call(settings: &Settings, path: &str) -> Result<Request, String> {
+fn list_url(settings: &Settings) -> Result<String, String> {
     let vendor = match settings.kind {
         ProviderKind::ScaiSend => {
-            let url = call_url(settings, path);
-            return Ok(Request {
-                api_key: None,
-                method: Method::GET,
-                url,
-                headers: Vec::new(),
-                body: Payload::default(),
+            let url = messages_url(&send_url(settings));
+            return url.ok_or_else(|| {
+                "send_path does not end in /mail/send, so nobody knows where its messages are asked for".to_owned()
             });
         }
         ProviderKind::NexusProMail => "NexusProMail",

@@ -1,5 +1,6 @@
 //! One configured API account: its provider, credential, limiter, breaker and concurrency.
 
+mod keys;
 mod lookup;
 
 use std::collections::HashSet;
@@ -25,7 +26,9 @@ use crate::metrics::{AccountLabel, Gauge, Metrics, RequestLabel};
 use crate::outcome::{Cause, Kind, Outcome, Overrides, Retry, Verdict};
 use crate::plan::Terms;
 use crate::provider::{self, Batch, Limits, Listed, Provider, Request};
+use crate::secret::Secret;
 use crate::suppression::Reason;
+use keys::Keys;
 use lookup::Questions;
 
 /// One account.
@@ -48,6 +51,7 @@ pub struct Account {
     budget: Mutex<RetryBudget>,
     asks_lists: bool,
     questions: Questions,
+    own_keys: Keys,
     metrics: Arc<Metrics>,
 }
 
@@ -137,6 +141,7 @@ impl Account {
             budget: Mutex::default(),
             asks_lists: settings.ask_suppressions,
             questions: Questions::new(settings.max_hold_off),
+            own_keys: Keys::new(settings.max_hold_off),
             metrics,
         }
     }
@@ -172,11 +177,14 @@ impl Account {
         Terms { limits: &self.limits, fanout, unsupported, utf8_addresses: self.utf8_addresses, apart }
     }
 
-    /// Whether a mail that comes now can go before `deadline`, as far as breaker and hold-off know.
+    /// Whether a mail that comes now can go before `deadline`, as far as breaker and hold-off know; `key` is the client's own.
     ///
     /// # Errors
     /// The cause of the pause.
-    pub fn admit(&self, deadline: Instant) -> Result<(), Cause> {
+    pub fn admit(&self, key: Option<&Secret>, deadline: Instant) -> Result<(), Cause> {
+        if let Some(key) = key {
+            self.own_keys.free_at(key, self.start_by(deadline)).map_err(|cause| cause.told_by(&self.replies))?;
+        }
         match self.breaker().look(Instant::now().into_std(), self.start_by(deadline).into_std()) {
             Pass::Never(cause) => Err(cause.told_by(&self.replies)),
             Pass::Now | Pass::At(_) => Ok(()),
@@ -332,7 +340,11 @@ impl Account {
         let cause = outcomes.iter().find_map(Outcome::cause);
         // What the API has against a client's own key is that client's affair: nobody else is paused for it.
         let own = request.api_key.is_some();
-        let cause = cause.filter(|cause| !(own && is_about_the_key(cause.kind)));
+        let about_the_key = cause.filter(|cause| own && is_about_the_key(cause.kind));
+        if let (Some(key), Some(pause)) = (&request.api_key, about_the_key.and_then(|cause| cause.retry_after)) {
+            self.own_keys.hold_off(key, pause);
+        }
+        let cause = cause.filter(|_| about_the_key.is_none());
         if let Some(cause) = cause {
             self.keep_pace(cause);
         }
@@ -361,6 +373,11 @@ impl Account {
             Cause::new(Kind::Throttled, format!("the rate limit {whose} leaves no room before the deadline"))
         };
         self.pass_breaker(start_by, |breaker, now, by| breaker.look(now, by)).await?;
+        if let Some(key) = &transaction.origin.api_key
+            && let Some(until) = self.own_keys.free_at(key, start_by)?
+        {
+            sleep_until(until).await;
+        }
         let tokens = match self.rate_counts {
             RateCounts::Requests => 1,
             RateCounts::Recipients => u32::try_from(batch.len()).unwrap_or(u32::MAX),

@@ -148,7 +148,7 @@ impl Relay {
         match self.prepare(account, transaction, open) {
             Ok((message, mut plan)) => {
                 plan.batches = plan.batches.into_iter().flat_map(|batch| by_marker(batch, doubts)).collect();
-                deliver(account, &message, plan, transaction, deadline).await
+                self.deliver(account, &message, plan, transaction, deadline).await
             }
             Err(cause) => all(open, account.name(), &account.told(cause)),
         }
@@ -166,26 +166,31 @@ impl Relay {
         self.metrics.controls_ignored.inc_by(plan.controls.ignored.len() as u64);
         Ok((message, plan))
     }
-}
 
-/// All batches, a few at a time. After a refusal that concerns the account the breaker stops the rest.
-async fn deliver(
-    account: &Account,
-    message: &Message,
-    plan: Plan,
-    transaction: &Transaction,
-    deadline: Instant,
-) -> Delivered {
-    let (mut whole, controls) = (Delivered::default(), plan.controls);
-    let mail = Mail { transaction, message, controls: &controls };
-    let sending = plan.batches.into_iter().map(|batch| account.deliver(mail, batch, deadline));
-    let mut sending = futures_util::stream::iter(sending).buffer_unordered(FAN_OUT);
-    while let Some(delivered) = sending.next().await {
-        whole.absorb(delivered);
+    /// All batches, a few at a time. After a refusal that concerns the account the breaker stops the rest.
+    async fn deliver(
+        &self,
+        account: &Account,
+        message: &Message,
+        plan: Plan,
+        transaction: &Transaction,
+        deadline: Instant,
+    ) -> Delivered {
+        let (mut whole, controls) = (Delivered::default(), plan.controls);
+        let mail = Mail { transaction, message, controls: &controls };
+        let sending = plan.batches.into_iter().map(async |batch| {
+            let delivered = account.deliver(mail, batch, deadline).await;
+            self.ledger.note(transaction, &delivered.verdicts).await;
+            delivered
+        });
+        let mut sending = futures_util::stream::iter(sending).buffer_unordered(FAN_OUT);
+        while let Some(delivered) = sending.next().await {
+            whole.absorb(delivered);
+        }
+        drop(sending);
+        whole.controls = controls;
+        whole
     }
-    drop(sending);
-    whole.controls = controls;
-    whole
 }
 
 /// Whether another account may be tried: nothing was sent, and the mail is not at fault.

@@ -17,14 +17,16 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::heard::Heard;
 use crate::address::Address;
 use crate::envelope::Transaction;
 use crate::metrics::Metrics;
 use crate::outcome::{Outcome, Verdict};
 use crate::reply::Reply;
+use crate::store::{self, Store};
 
 /// How long a client may take to try again.
-const TTL: Duration = Duration::from_hours(24);
+pub const TTL: Duration = Duration::from_hours(24);
 /// Most messages remembered; beyond it the oldest is forgotten.
 const MOST: usize = 100_000;
 
@@ -33,9 +35,11 @@ type Key = [u8; 32];
 /// What equal transactions have in common, to be seen without a digest.
 type Shape = (usize, Option<Address>);
 
-/// The ledger of one relay, in memory.
+/// The ledger of one relay: in memory, and in a store if it is to outlive the process.
 #[derive(Debug)]
 pub struct Ledger {
+    store: Option<Store>,
+    heard: Heard,
     entries: Mutex<Entries>,
     under_way: Mutex<HashMap<Shape, Vec<UnderWay>>>,
     turns: AtomicU64,
@@ -62,6 +66,51 @@ enum Mark {
     Accepted(Verdict),
     /// The API may have taken it, and can be asked.
     InDoubt(Doubt),
+}
+
+impl Mark {
+    /// What has to be remembered of a verdict, if anything.
+    fn of(verdict: &Verdict) -> Option<Self> {
+        match verdict.outcome {
+            Outcome::Accepted { .. } => Some(Self::Accepted(verdict.clone())),
+            _ => Doubt::of(verdict).map(Self::InDoubt),
+        }
+    }
+
+    fn to_be_kept(&self, key: Key) -> store::Mark {
+        match self {
+            Self::Accepted(Verdict { recipient, account, outcome }) => store::Mark {
+                key,
+                recipient: recipient.clone(),
+                account: account.to_string(),
+                provider_id: match outcome {
+                    Outcome::Accepted { id } => id.clone(),
+                    _ => None,
+                },
+                marker: None,
+                since: SystemTime::now(),
+            },
+            Self::InDoubt(Doubt { recipient, account, marker, since }) => store::Mark {
+                key,
+                recipient: recipient.clone(),
+                account: account.to_string(),
+                provider_id: None,
+                marker: Some(marker.to_string()),
+                since: *since,
+            },
+        }
+    }
+}
+
+impl From<store::Mark> for Mark {
+    fn from(kept: store::Mark) -> Self {
+        let store::Mark { recipient, account, provider_id, marker, since, .. } = kept;
+        let account = account.into();
+        match marker {
+            Some(marker) => Self::InDoubt(Doubt { recipient, account, marker: marker.into(), since }),
+            None => Self::Accepted(Verdict { recipient, account, outcome: Outcome::Accepted { id: provider_id } }),
+        }
+    }
 }
 
 /// A recipient whose mail may have been taken.
@@ -102,7 +151,7 @@ struct UnderWay {
     ended: CancellationToken,
 }
 
-/// A transaction's turn: no equal one runs beside it. Over when this is dropped.
+/// A transaction's place in the line: no equal one behind it runs before this is dropped.
 #[derive(Debug)]
 pub struct Turn {
     ledger: Arc<Ledger>,
@@ -132,32 +181,52 @@ struct Unwritten {
 impl Ledger {
     /// An empty one, whose sizes these gauges show.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { entries: Mutex::default(), under_way: Mutex::default(), turns: AtomicU64::new(0), metrics }
+        let (entries, under_way) = (Mutex::default(), Mutex::default());
+        Self { store: None, heard: Heard::of("the ledger"), entries, under_way, turns: AtomicU64::new(0), metrics }
     }
 
-    /// Waits until no equal transaction for one of the same recipients is under way: if its client gives up waiting and
-    /// tries again, the first try's outcome has to be known first. `None`: that is not so before `until`.
+    /// One that is kept in this store, with the marks that an earlier process left there.
+    pub fn kept(metrics: Arc<Metrics>, store: Store, marks: Vec<store::Mark>) -> Self {
+        let ledger = Self { store: Some(store), ..Self::new(metrics) };
+        for mark in marks {
+            ledger.enter_marks(mark.key, vec![mark.into()]);
+        }
+        ledger
+    }
+
+    /// Writes down who was accepted, or may have been, as soon as it is known: a process that is killed before it has told
+    /// its client leaves that. Nothing is written where the ledger is in memory: there it ends with the process.
+    pub async fn note(&self, transaction: &Transaction, verdicts: &[Verdict]) {
+        let Some(store) = &self.store else { return };
+        let marks: Vec<Mark> = verdicts.iter().filter_map(Mark::of).collect();
+        if marks.is_empty() {
+            return;
+        }
+        let key = key(transaction);
+        let marks = marks.into_iter().map(|mark| mark.to_be_kept(key)).collect();
+        self.heard.answer(store.mark(marks).await);
+    }
+
+    /// Waits until no equal transaction for one of the same recipients is under way that came earlier: if its client gives
+    /// up waiting and tries again, the first try's outcome has to be known first. In the order of arrival: of the tries of
+    /// one client only the last one has somebody to tell, and what it tells is over for the ledger; one that came before and
+    /// went on after it would send again, for nobody. `None`: it is not its turn before `until`.
     pub async fn turn(self: &Arc<Self>, transaction: &Transaction, until: Instant) -> Option<Turn> {
-        loop {
-            let ended = match self.enter(transaction) {
-                Ok(turn) => return Some(turn),
-                Err(ended) => ended,
-            };
+        let turn = self.enter(transaction);
+        while let Some(ended) = turn.earlier(transaction) {
             timeout_at(until, ended.cancelled()).await.ok()?;
         }
+        Some(turn)
     }
 
-    fn enter(self: &Arc<Self>, transaction: &Transaction) -> Result<Turn, CancellationToken> {
+    fn enter(self: &Arc<Self>, transaction: &Transaction) -> Turn {
         let shape = (transaction.data.len(), transaction.envelope.reverse_path.clone());
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let alike = under_way.entry(shape.clone()).or_default();
-        if let Some(first) = alike.iter().find(|other| is_equal(&other.transaction, transaction)) {
-            return Err(first.ended.clone());
-        }
         let number = self.turns.fetch_add(1, Ordering::Relaxed);
+        let ended = CancellationToken::new();
+        under_way.entry(shape.clone()).or_default().push(UnderWay { number, transaction: transaction.clone(), ended });
         self.metrics.ledger_under_way.inc();
-        alike.push(UnderWay { number, transaction: transaction.clone(), ended: CancellationToken::new() });
-        Ok(Turn { ledger: Arc::clone(self), shape, number })
+        Turn { ledger: Arc::clone(self), shape, number }
     }
 
     /// What is known of these recipients from an earlier try of the client.
@@ -213,16 +282,18 @@ impl Ledger {
         self.entries().of.is_empty()
     }
 
-    /// How many transactions have not ended.
+    /// How many transactions have not ended, those in line among them.
     pub fn under_way(&self) -> usize {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
     }
 
     fn remember(&self, transaction: &Transaction, marks: Vec<Mark>) {
-        if marks.is_empty() {
-            return;
+        if !marks.is_empty() {
+            self.enter_marks(key(transaction), marks);
         }
-        let key = key(transaction);
+    }
+
+    fn enter_marks(&self, key: Key, marks: Vec<Mark>) {
         let mut entries = self.entries();
         if entries.by_age.len() >= MOST {
             entries.drop_oldest();
@@ -238,12 +309,14 @@ impl Ledger {
         self.show(&entries);
     }
 
-    fn forget(&self, transaction: &Transaction, recipients: &[Address]) {
-        if self.is_empty() {
+    /// `noted`: some of the recipients were accepted just now, and may stand in the store.
+    fn forget(&self, transaction: &Transaction, recipients: Vec<Address>, noted: bool) {
+        if self.is_empty() && !(noted && self.store.is_some()) {
             return;
         }
         let key = key(transaction);
         let mut entries = self.entries();
+        let is_known = entries.of.contains_key(&key);
         if let Some(entry) = entries.of.get_mut(&key) {
             entry.marks.retain(|recipient, _| !recipients.contains(recipient));
             if entry.marks.is_empty() {
@@ -251,6 +324,10 @@ impl Ledger {
             }
         }
         self.show(&entries);
+        drop(entries);
+        if let Some(store) = self.store.as_ref().filter(|_| noted || is_known) {
+            store.unmark(key, recipients);
+        }
     }
 
     fn show(&self, entries: &Entries) {
@@ -302,7 +379,7 @@ impl Receipt {
     /// The final reply is on the wire: the client knows, and nothing has to be remembered for it.
     pub fn written(mut self) {
         if let Some(unwritten) = self.unwritten.take() {
-            self.ledger.forget(&unwritten.transaction, &unwritten.settled);
+            self.ledger.forget(&unwritten.transaction, unwritten.settled, !unwritten.accepted.is_empty());
         }
         // Nobody may listen.
         let _ = self.told.take().map(|told| told.send(()));
@@ -315,6 +392,15 @@ impl Drop for Receipt {
             let marks = unwritten.accepted.into_iter().map(Mark::Accepted).collect();
             self.ledger.remember(&unwritten.transaction, marks);
         }
+    }
+}
+
+impl Turn {
+    /// What says that an equal transaction has ended that came earlier, if there is one.
+    fn earlier(&self, transaction: &Transaction) -> Option<CancellationToken> {
+        let under_way = self.ledger.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alike = under_way.get(&self.shape)?.iter().filter(|other| other.number < self.number);
+        alike.find(|other| is_equal(&other.transaction, transaction)).map(|other| other.ended.clone())
     }
 }
 

@@ -4,6 +4,7 @@ pub mod account;
 pub mod breaker;
 mod dispatch;
 mod doubts;
+mod heard;
 pub mod http;
 pub mod journal;
 pub mod ledger;
@@ -29,7 +30,7 @@ use crate::recent::Recent;
 use crate::reply::Reply;
 use crate::route::{Facts, Routes};
 use crate::secret::Secret;
-use crate::store::Store;
+use crate::store::{Mark, Store};
 use crate::suppression::Policy;
 use account::{Account, Delivered};
 use journal::{Entry, Journal};
@@ -58,6 +59,8 @@ pub struct Relay {
 pub struct Memory {
     /// The list of suppressed addresses, the ledger's marks, the log of messages.
     pub store: Store,
+    /// The ledger's marks that an earlier process left in the store; `None`: the ledger ends with the process.
+    pub marks: Option<Vec<Mark>>,
     /// What becomes of the list.
     pub suppression: Policy,
     /// Clients' own keys that the API refused.
@@ -88,11 +91,15 @@ impl Relay {
         memory: Memory,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let Memory { store, suppression, refused_keys, clear } = memory;
+        let Memory { store, marks, suppression, refused_keys, clear } = memory;
         let suppressions = Suppressions::new(store.clone(), suppression, clear);
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
         let accounts = accounts.into_iter().map(|account| (account.name().to_owned(), account)).collect();
-        let (ledger, reports) = (Arc::new(Ledger::new(Arc::clone(&metrics))), Reports::of("localhost"));
+        let ledger = match marks {
+            Some(marks) => Ledger::kept(Arc::clone(&metrics), store.clone(), marks),
+            None => Ledger::new(Arc::clone(&metrics)),
+        };
+        let (ledger, reports) = (Arc::new(ledger), Reports::of("localhost"));
         Self {
             accounts,
             routes,
@@ -128,7 +135,7 @@ impl Relay {
         }
         let mut first = Ok(());
         for account in self.candidates(origin, envelope) {
-            match account.admit(now + self.deadline) {
+            match account.admit(origin.api_key.as_ref(), now + self.deadline) {
                 Ok(()) => return Ok(()),
                 Err(cause) => first = first.and(Err(early_refusal(&cause, account.name()))),
             }

@@ -2,21 +2,21 @@
 //! API's own refusals.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::account::Account;
+use super::heard::Heard;
 use crate::address::Address;
 use crate::envelope::Transaction;
 use crate::outcome::{Cause, Kind, Outcome, Verdict};
 use crate::recent::Recent;
 use crate::reply::Reply;
 use crate::route::Route;
-use crate::store::{Answer, Store};
+use crate::store::Store;
 use crate::suppression::{Policy, Reason, Scope, Suppression, say};
 
 /// Longest wait for an API's own list at RCPT.
@@ -29,8 +29,7 @@ pub struct Suppressions {
     policy: Policy,
     /// Whom the APIs had on none of their lists when they were asked.
     clear: Arc<Recent>,
-    /// Whether the store failed the last time, so that it is said once.
-    is_failing: AtomicBool,
+    heard: Heard,
 }
 
 /// One way that a mail may take.
@@ -51,7 +50,7 @@ impl<'a> From<&'a Route> for Way<'a> {
 impl Suppressions {
     /// The list in this store.
     pub fn new(store: Store, policy: Policy, clear: Arc<Recent>) -> Self {
-        Self { store, policy, clear, is_failing: AtomicBool::default() }
+        Self { store, policy, clear, heard: Heard::of("the list of suppressed addresses") }
     }
 
     /// The entry that keeps mail of this sender from a recipient, whichever of the ways it takes. An account that may not
@@ -65,7 +64,7 @@ impl Suppressions {
             let accounts = way.accounts.iter().map(|name| Scope::Account(name.clone()));
             let domain = sender.map(|sender| Scope::SenderDomain(sender.domain().to_owned()));
             let scopes: Vec<Scope> = accounts.chain(domain).collect();
-            let entry = self.heard(self.store.suppressed(&key, &scopes, SystemTime::now()).await)??;
+            let entry = self.heard.answer(self.store.suppressed(&key, &scopes, SystemTime::now()).await)??;
             // The weakest of reasons: where it is the one named, there is no other.
             if way.transactional && entry.reason == Reason::Unsubscribe {
                 return None;
@@ -99,7 +98,7 @@ impl Suppressions {
             }
         }
         if !entries.is_empty() {
-            self.heard(self.store.suppress(entries).await);
+            self.heard.answer(self.store.suppress(entries).await);
         }
     }
 
@@ -126,22 +125,9 @@ impl Suppressions {
         if entries.is_empty() {
             return;
         }
-        if let Some(learned) = self.heard(self.store.suppress(entries).await).filter(|learned| *learned > 0) {
+        if let Some(learned) = self.heard.answer(self.store.suppress(entries).await).filter(|learned| *learned > 0) {
             info!(id = %transaction.id, learned, "the API's own suppressions are remembered, and refused at RCPT");
         }
-    }
-
-    /// What the store said; the log hears when it begins to fail, and when it ends.
-    fn heard<T>(&self, answer: Answer<T>) -> Option<T> {
-        let was_failing = self.is_failing.swap(answer.is_err(), Ordering::Relaxed);
-        match &answer {
-            Err(error) if !was_failing => {
-                warn!(%error, "the list of suppressed addresses cannot be used; mail goes on without it");
-            }
-            Ok(_) if was_failing => info!("the list of suppressed addresses can be used again"),
-            _ => {}
-        }
-        answer.ok()
     }
 }
 

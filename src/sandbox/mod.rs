@@ -64,10 +64,10 @@ pub struct Settings {
 pub struct Sandbox {
     mailbox: Mutex<Mailbox>,
     webhooks: Mutex<Vec<Webhook>>,
-    /// Not registered by anybody, and in no list: the relay that the sandbox is a part of.
-    own: Mutex<Vec<Webhook>>,
     domains: Mutex<Vec<Domain>>,
     keys: Mutex<Vec<Key>>,
+    /// Not registered by anybody, and in no list: the relay that the sandbox is a part of.
+    own: Mutex<Vec<Webhook>>,
     tries: Mutex<HashMap<String, u32>>,
     reading: Semaphore,
     sender: events::Sender,
@@ -81,9 +81,9 @@ impl Sandbox {
         Arc::new(Self {
             mailbox: Mutex::new(Mailbox::new(MAX_MAILS, MAX_OCTETS)),
             webhooks: Mutex::default(),
-            own: Mutex::default(),
             domains: Mutex::default(),
             keys: Mutex::default(),
+            own: Mutex::default(),
             tries: Mutex::default(),
             reading: Semaphore::new(MAX_READING),
             sender: events::Sender::new(settings.post),

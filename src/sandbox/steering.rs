@@ -35,7 +35,7 @@ pub const RULES: &[Rule] = &[
     Rule { address: "reset@example.com", does: "Not taken, connection closed without an answer." },
     Rule {
         address: "acceptreset@example.com",
-        does: "Taken, but the connection is closed without an answer: the ambiguous case.",
+        does: "Taken, but the connection is closed without an answer: the ambiguous case. (ScaiSend is asked for the mail then, and shows it.)",
     },
     Rule { address: "garbage@example.com", does: "Not taken; 200 with HTML, as a wrong URL or a proxy answers." },
     Rule { address: "unauth@example.com", does: "401, as for a wrong key." },

@@ -48,16 +48,19 @@ impl Store {
     }
 
     /// Lets the events that the query means wait for [`Store::act`] again; all of them, whatever its `after` and `limit`.
-    /// Returns how many did not wait already.
+    /// Returns how many they are.
     ///
     /// # Errors
     /// The store cannot be written to.
     pub async fn replay(&self, query: EventQuery) -> Answer<usize> {
         self.write(move |sql| {
-            let which = conditions(&EventQuery { after: None, ..query });
-            let (mut statement, values) =
-                which.prepare(sql, "INSERT OR IGNORE INTO waiting SELECT number FROM events", "")?;
-            statement.execute(values)
+            let query = EventQuery { after: None, ..query };
+            let (mut statement, values) = conditions(&query).prepare(sql, "SELECT count(*) FROM events", "")?;
+            let found: i64 = statement.query_row(values, |row| row.get(0))?;
+            let wait = "INSERT OR IGNORE INTO waiting SELECT number FROM events";
+            let (mut statement, values) = conditions(&query).prepare(sql, wait, "")?;
+            statement.execute(values)?;
+            Ok(usize::try_from(found).unwrap_or_default())
         })
         .await
     }

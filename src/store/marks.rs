@@ -16,11 +16,13 @@ impl Store {
     pub async fn mark(&self, marks: Vec<Mark>) -> Answer<()> {
         self.write(move |sql| {
             let mut insert = sql.prepare_cached(
-                "INSERT OR REPLACE INTO marks (key, recipient, account, provider_id, since) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT OR REPLACE INTO marks (key, recipient, account, provider_id, marker, since)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?;
             for mark in &marks {
                 let since = millis(mark.since);
-                insert.execute(params![mark.key, mark.recipient.as_str(), mark.account, mark.provider_id, since])?;
+                let Mark { key, recipient, account, provider_id, marker, .. } = mark;
+                insert.execute(params![key, recipient.as_str(), account, provider_id, marker, since])?;
             }
             Ok(())
         })
@@ -42,7 +44,7 @@ impl Store {
     pub async fn marks(&self, since: SystemTime) -> Answer<Vec<Mark>> {
         self.read(move |sql| {
             let mut statement = sql.prepare_cached(
-                "SELECT key, recipient, account, provider_id, since FROM marks WHERE since >= ?1
+                "SELECT key, recipient, account, provider_id, marker, since FROM marks WHERE since >= ?1
                  ORDER BY since, key, recipient",
             )?;
             let marks = statement.query_map([millis(since)], read)?;
@@ -61,6 +63,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<Mark>> {
         recipient,
         account: row.get("account")?,
         provider_id: row.get("provider_id")?,
+        marker: row.get("marker")?,
         since: moment(row, "since")?,
     }))
 }

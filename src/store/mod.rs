@@ -234,7 +234,7 @@ pub struct Forward {
     pub event: EventRecord,
 }
 
-/// A recipient of an unfinished transaction that was accepted already.
+/// A recipient of an unfinished transaction that was accepted already, or may have been.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// The digest of principal, reverse-path and message.
@@ -245,6 +245,8 @@ pub struct Mark {
     pub account: String,
     /// The provider's id for it, where it gave one.
     pub provider_id: Option<String>,
+    /// `None`: it was accepted. Else it may have been, and this is what its mail carries.
+    pub marker: Option<String>,
     /// When.
     pub since: SystemTime,
 }

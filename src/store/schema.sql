@@ -88,12 +88,13 @@ CREATE INDEX messages_recipient ON messages (folded, at);
 CREATE INDEX messages_sender ON messages (folded_sender, at) WHERE folded_sender IS NOT NULL;
 CREATE INDEX messages_provider_id ON messages (provider_id) WHERE provider_id IS NOT NULL;
 
--- The ledger: recipients of unfinished transactions that were accepted already.
+-- The ledger: recipients of unfinished transactions that were accepted already; with a marker: that may have been.
 CREATE TABLE marks (
     key         BLOB NOT NULL,
     recipient   TEXT NOT NULL,
     account     TEXT NOT NULL,
     provider_id TEXT,
+    marker      TEXT,
     since       INTEGER NOT NULL,
     PRIMARY KEY (key, recipient)
 ) STRICT, WITHOUT ROWID;

@@ -113,9 +113,8 @@ impl Forwarder {
         };
         let result = if why.is_none() { "forwarded" } else { "failed" };
         self.metrics.forwards.get_or_create(&ForwardLabel { result }).inc();
-        match &why {
-            Some(why) => tracing::warn!(number = event.number, tries = event.tries + 1, why, "event not forwarded"),
-            None => tracing::debug!(number = event.number, "event forwarded"),
+        if let Some(why) = &why {
+            tracing::warn!(number = event.number, tries = event.tries + 1, why, "event not forwarded");
         }
         why.is_none()
     }

@@ -1,10 +1,11 @@
 //! Health, readiness and metrics, the admin API, the providers' events, and the accept loop that serves any router within
 //! limits.
 
-pub mod admin;
 pub mod forward;
 pub mod webhook;
 pub mod worker;
+
+pub mod admin;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

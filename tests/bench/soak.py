@@ -20,6 +20,7 @@ import time
 import urllib.request
 from collections import Counter, defaultdict
 from pathlib import Path
+from urllib.parse import parse_qs
 
 ATTEMPT, DEADLINE = 3, 12  # seconds, as the relay is told
 TRIES = 40  # of one mail, before its client gives up
@@ -33,6 +34,11 @@ FAULTS = {
     "reset-early": 100, "reset": 50, "reset-taken": 100, "half-head": 50, "half-head-taken": 50, "nonsense": 20,
     "hang": 5, "hang-taken": 5, "401": 5, "redirect": 5, "garbage": 5,
 }
+# Questions (GET /v3/messages) fail as well, and what was taken may be shown only later.
+QUESTION_FAULTS = {"500": 200, "reset": 200, "blind": 500}
+NOTHING = os.open(os.devnull, os.O_RDWR)
+LATE = 0.2  # of the mails, up to three seconds
+GAUGES = ("smtp_connections_open", "in_flight_bytes", "ledger_under_way", "api_requests_in_flight", "ledger_unfinished")
 PLAIN = {"503": 503, "429": 429, "408": 408, "500": 500, "500-taken": 500, "502-taken": 502, "504": 504, "401": 401}
 
 
@@ -42,6 +48,7 @@ class Api:
     def __init__(self, provider, chance):
         self.nexus, self.chance = provider == "nexuspromail", chance
         self.accepted = defaultdict(list)  # (token, recipient) -> for each acceptance, whether the relay was told
+        self.items = defaultdict(list)  # recipient -> when it is shown, and what is shown of it
         self.did = Counter()
         self.names, self.weights = list(FAULTS), list(FAULTS.values())
 
@@ -70,6 +77,8 @@ class Api:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
             return False
+        if head.startswith(b"GET "):
+            return self.show(head, writer)
         fault = self.fault()
         self.did[fault] += 1
         if fault == "reset-early":
@@ -80,6 +89,19 @@ class Api:
         if refusal:
             return self.answer(writer, *refusal)
         return await self.act(fault, body, reader, writer)
+
+    def show(self, head, writer):
+        """A question for mails, answered truly or not at all."""
+        names = list(QUESTION_FAULTS)
+        fault = self.chance.choices(names + [None], list(QUESTION_FAULTS.values()) + [10_000])[0]
+        self.did["asked" if fault is None else f"asked, {fault}"] += 1
+        if fault == "reset":
+            return abort(writer)
+        if fault == "500":
+            return self.answer(writer, 500)
+        now, to = time.monotonic(), parse_qs(head.split(b" ")[1].decode().split("?")[1])["to_email"][0]
+        items = [] if fault == "blind" else [item for shown, item in self.items[to][-100:] if shown <= now]
+        return self.answer(writer, 200, {"messages": items})
 
     def recipients(self, body):
         if self.nexus:
@@ -112,7 +134,12 @@ class Api:
         for recipient in self.recipients(body):
             self.accepted[token, recipient].append(told)
         self.did["taken, told" if told else "taken, not told"] += 1
-        return json.dumps({"message_id": f"m-{self.did['taken, told']}"}).encode()
+        name = f"m-{self.did['taken, told']}"
+        shown = time.monotonic() + (3 * self.chance.random() if self.chance.random() < LATE else 0)
+        for group in body.get("personalizations", []):
+            to = [to["email"] for to in group["to"]]
+            self.items[to[0]].append((shown, {"id": name, "to_emails": to, "custom_args": body.get("custom_args", {})}))
+        return json.dumps({"message_id": name}).encode()
 
     async def act(self, fault, body, reader, writer):
         if fault.endswith("-taken") or fault == "slow-taken-drip":
@@ -189,15 +216,19 @@ class Client:
         return await self.reply()
 
     def leave(self):
+        """Closes the connection now. The loop would do so later, and a reply that came meanwhile would look unheard."""
         if self.writer:
+            end = self.writer.get_extra_info("socket")
             if self.chance.random() < 0.5:
-                abort(self.writer)
-            self.writer.close()
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if end.fileno() >= 0:
+                os.dup2(NOTHING, end.fileno())
+            self.writer.transport.abort()
         self.writer = None
 
     def hears_no_more(self):
         """Closes the client's side; whether no reply had come. One that has come was written for somebody: nobody could
-        know that it was not read."""
+        know that it was not read. What is told here at once is so when the connection is closed, right after it."""
         with socket.socket(fileno=os.dup(self.writer.get_extra_info("socket").fileno())) as twin:
             try:
                 twin.shutdown(socket.SHUT_WR)
@@ -317,7 +348,7 @@ class Relay:
 
     def gauges(self):
         page = urllib.request.urlopen(f"http://{self.web}/metrics").read().decode()
-        names = ("smtp_connections_open", "in_flight_bytes", "panics_total", "account_ready")
+        names = GAUGES + ("panics_total", "account_ready")
         found = {n: re.search(rf"^sidepost_{n}\S* (\S+)$", page, re.M) for n in names}
         return {n: int(float(m.group(1))) for n, m in found.items() if m}
 
@@ -333,7 +364,7 @@ async def at_rest(relay, before):
     end = time.monotonic() + 40
     while True:
         gauges, descriptors = await asyncio.to_thread(relay.gauges), relay.descriptors()
-        left = gauges["smtp_connections_open"] + gauges["in_flight_bytes"]
+        left = any(gauges[name] for name in GAUGES)
         if (not left and descriptors <= before) or time.monotonic() > end:
             return {**gauges, "descriptors": descriptors - before}
         await asyncio.sleep(0.5)
@@ -354,7 +385,7 @@ async def soak(options, folder):
             token = f"tok{number}x"
             mail, bad = text_of(token, chance)
             count = chance.choice([1, 1, 1, 2, 3])
-            recipients = [f"{'suppressed' if chance.random() < 0.02 else 'r'}{i}@example.net" for i in range(count)]
+            recipients = [f"{'suppressed' if chance.random() < 0.02 else 'r'}{i}.{number % 997}@example.net" for i in range(count)]
             replies[token] = (recipients, await smtp.deliver(mail, recipients), bad)
             if chance.random() < 0.05:
                 smtp.leave()
@@ -400,7 +431,8 @@ def report(options, api, tally, replies, left, took, ended):
     print(f"left at the end     {left}, exit code {ended}")
     for title, counts in (("API", api.did), ("clients", tally)):
         print(f"{title}: " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
-    leaked = left["smtp_connections_open"] or left["in_flight_bytes"] or left["descriptors"] > 0 or left["panics_total"]
+    unfinished = left["ledger_unfinished"] and not given_up  # What a client has given up stays for a day.
+    leaked = any(left[name] for name in GAUGES[:-1]) or unfinished or left["descriptors"] > 0 or left["panics_total"]
     for token, recipient in lost[:5]:
         print("LOST", token, recipient, replies[token][1])
     return 1 if lost or refused or knowable or leaked or ended or len(replies) != options.mails else 0

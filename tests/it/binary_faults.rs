@@ -249,3 +249,53 @@ fn a_killed_relay_has_not_promised_too_much() {
     api.asked().accept("m2");
     assert!(again.reply().starts_with("250 2.0.0 Ok m2 "));
 }
+
+/// With a store, not even a kill makes it forget who was accepted: the client that comes again is sent for once.
+#[test]
+fn a_killed_relay_knows_who_was_accepted() {
+    let folder = crate::store::Folder::new("killed-ledger");
+    let url = format!("state.url=sqlite://{}", folder.file().display());
+    let more = ["--set", url.as_str(), "--set", "providers.scaisend.fanout=per-recipient"];
+    let api = Api::new();
+    let mut relay = Relay::serve(&api.url(), &more);
+    let hand_in = |relay: &Relay| {
+        let mut client = relay.connect();
+        proceed(&mut client, None, State::Rcpt, "two");
+        assert!(client.say("RCPT TO:<bob@example.com>").starts_with("250 "));
+        proceed(&mut client, Some(State::Rcpt), State::Dot, "two");
+        client
+    };
+    let client = hand_in(&relay);
+    let (mut accepted, mut left) = (api.asked(), api.asked());
+    if accepted.body.contains("bob@") {
+        std::mem::swap(&mut accepted, &mut left);
+    }
+    accepted.accept("m1");
+    let written = rusqlite::Connection::open(folder.file()).unwrap();
+    let given_up = std::time::Instant::now() + Duration::from_mins(1);
+    while written.query_row("SELECT count(*) FROM marks", [], |row| row.get::<_, u32>(0)).unwrap() == 0 {
+        assert!(std::time::Instant::now() < given_up, "nothing is written");
+        std::thread::yield_now();
+    }
+    drop(written);
+    relay.process.kill().unwrap();
+    relay.process.wait().unwrap();
+    drop((client, left));
+
+    let mut relay = Relay::serve(&api.url(), &more);
+    let mut again = hand_in(&relay);
+    let asked = api.asked();
+    assert!(asked.body.contains("bob@example.com"), "{}", asked.body);
+    asked.accept("m2");
+    let reply = again.reply();
+    assert!(reply.starts_with("250 2.0.0 Ok m1 m2 "), "{reply}");
+    assert!(!api.is_asked(), "sent twice");
+    // It has its reply, and the relay ends in peace: the same mail on purpose goes out again.
+    relay.signal();
+    assert_eq!(relay.process.wait().unwrap().code(), Some(0));
+    let relay = Relay::serve(&api.url(), &more);
+    let mut on_purpose = hand_in(&relay);
+    api.asked().accept("m3");
+    api.asked().accept("m4");
+    assert!(on_purpose.reply().starts_with("250 2.0.0 Ok m"));
+}

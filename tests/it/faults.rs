@@ -8,6 +8,7 @@ use sidepost::outcome::{Cause, Kind};
 use sidepost::recent::Recent;
 use sidepost::relay::Relay;
 use sidepost::relay::http::Transport;
+use sidepost::secret::Secret;
 use tokio::time::Instant;
 
 use crate::world::{Answer, MAIL, Script, admit, config, relay, relay_over, submit, transaction};
@@ -437,6 +438,27 @@ async fn the_second_try_waits_for_the_first() {
     assert_eq!((script.requests(), relay.unfinished(), relay.under_way()), (2, 0, 0));
 }
 
+/// Two tries whose clients are gone, and a third: the second one must not go on after the third, whose client has been told
+/// and for which nothing is remembered any more.
+#[tokio::test(start_paused = true)]
+async fn tries_have_their_turns_in_the_order_of_arrival() {
+    let slow = Answer::After(Duration::from_secs(9), Box::new(Answer::ok("m1")));
+    let script = Script::new([slow]);
+    let relay = relay(&config(&[]), &script);
+    let gone = async |after: u64| {
+        tokio::time::sleep(Duration::from_secs(after)).await;
+        drop(Arc::clone(&relay).submit(transaction(MAIL, ANN)).await);
+    };
+    let last = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        submit(&relay, ANN).await
+    };
+    // Polled in this order when the first one ends.
+    let (reply, (), ()) = futures_util::future::join3(last, gone(1), gone(0)).await;
+    assert!(reply.starts_with("250 2.0.0 Ok m1 "), "{reply}");
+    assert_eq!((script.requests(), relay.unfinished(), relay.under_way()), (1, 0, 0));
+}
+
 /// Two on purpose, at one moment: both go out, one after the other.
 #[tokio::test(start_paused = true)]
 async fn two_equal_mails_at_one_moment_both_go_out() {
@@ -476,6 +498,45 @@ async fn two_parts_of_one_message_are_remembered_apart() {
         assert!(submit(&relay, part).await.starts_with("250 "));
     }
     assert_eq!((script.requests(), relay.unfinished()), (6, 0));
+}
+
+/// A client's own key that is throttled pauses itself: at MAIL if it takes long, else the mail waits. Others go on.
+#[tokio::test(start_paused = true)]
+async fn a_throttled_key_of_a_client_pauses_that_client_alone() {
+    let script = Script::new([Answer::throttled(600), taken("m1"), Answer::throttled(5), taken("m2"), taken("m3")]);
+    let relay = relay(&config(&["smtp.auth.required=true", "smtp.auth.passthrough=true"]), &script);
+    let by = |key: &str, recipient: &str| {
+        let mut transaction = transaction(MAIL, &[recipient]);
+        transaction.origin.api_key = Some(Secret::new(key));
+        transaction
+    };
+    let send = async |key: &str, recipient: &str| {
+        let settled = Arc::clone(&relay).submit(by(key, recipient)).await;
+        settled.receipt.unwrap().written();
+        settled.reply.to_string()
+    };
+    let admitted = |key: &str| {
+        let transaction = by(key, "ann@example.net");
+        relay.admit(&transaction.origin, &transaction.envelope).map_err(|reply| reply.to_string())
+    };
+    assert!(send("one", "a@example.net").await.starts_with("451 4.4.5 "));
+    assert!(
+        admitted("one").unwrap_err().starts_with("451 4.4.5 The mail API limits the rate; try again later: the key")
+    );
+    assert!(send("one", "a@example.net").await.starts_with("451 4.4.5 ") && script.requests() == 1);
+    assert!(admitted("other").is_ok() && trouble(&relay).is_none());
+    assert!(send("other", "b@example.net").await.starts_with("250 2.0.0 Ok m1 "));
+    tokio::time::advance(Duration::from_secs(601)).await;
+    assert!(admitted("one").is_ok());
+    // Both wait for the end of the short pause, the one that was throttled and the one behind it.
+    let begun = Instant::now();
+    let behind = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        send("one", "d@example.net").await
+    };
+    let (first, second) = tokio::join!(send("one", "c@example.net"), behind);
+    assert!(first.starts_with("250 ") && second.starts_with("250 "), "{first} {second}");
+    assert!((5.0..5.5).contains(&seconds(begun)) && script.requests() == 5, "{}", seconds(begun));
 }
 
 /// The gauges count what is there, and nothing when it is over; a task that is given up gives its share back.

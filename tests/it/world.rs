@@ -194,6 +194,7 @@ pub fn relay_with(
     let journal = Journal::new(LogAddresses::Full);
     let memory = Memory {
         store,
+        marks: None,
         suppression: config.suppression.clone(),
         refused_keys: Arc::clone(refused_keys),
         clear: Arc::new(Recent::new(Duration::from_mins(5)).unwrap()),

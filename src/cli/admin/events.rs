@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 
 use super::{AdminArgs, Failure, ListArgs, Target, WHERE, note, print_json};
-use crate::cli::table::{Column, moment, or_dash};
+use crate::cli::table::{Column, moment, or_dash, printable};
 use crate::feedback::EventKind;
 use crate::web::admin::wire::{EventEntry, EventWhole, Replay, Replayed};
 
@@ -145,7 +145,7 @@ impl Show {
         let EventWhole { event, raw } = event;
         let word =
             if event.word == event.kind { String::new() } else { format!(" (the provider's word: {})", event.word) };
-        let row = |name: &str, value: String| sayln!("{name:<12}{value}");
+        let row = |name: &str, value: String| sayln!("{name:<12}{}", printable(&value));
         row("event", format!("{} {}{word}", event.number, event.kind));
         row("happened", moment(&event.at));
         row("received", format!("{} by the webhook of {}", moment(&event.received), event.account));
@@ -154,9 +154,7 @@ impl Show {
         row("message", or_dash(event.message_id.as_deref()));
         row("recipient", or_dash(event.recipient.as_deref()));
         row("reason", or_dash(event.reason.as_deref()));
-        // It came from outside: nothing in it is to steer a terminal.
-        let raw = raw.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}");
-        sayln!("\n{}", raw.trim_end());
+        sayln!("\n{}", printable(raw.trim_end()));
         Ok(())
     }
 }

@@ -29,7 +29,7 @@ use crate::config::layers::{Layers, Problem};
 use crate::provider::{Payload, Request};
 use crate::relay::http::{HttpTransport, Transport, TransportError};
 use crate::secret::Secret;
-use crate::store::{self, Place};
+use crate::store::{self, Place, Store};
 use crate::suppression::Policy;
 use crate::web::admin::Admin;
 use crate::web::admin::wire::ErrorBody;
@@ -162,6 +162,12 @@ fn stopped(layers: &Layers, listen: SocketAddr, state: &store::Settings, policy:
         let path = path.display();
         return Err(Failure::new(format!(
             "{nobody}. The file of a stopped one, {path} (state.url), is not there either"
+        )));
+    }
+    if Store::is_open(&state.url) {
+        let path = path.display();
+        return Err(Failure::new(format!(
+            "{nobody}. A relay has its file open, {path}, and listens elsewhere: its log says where (web)"
         )));
     }
     let accounts = layers.load().map_or_else(|_| BTreeMap::new(), |loaded| loaded.config.providers);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::cli::table::{moment, or_dash};
+use crate::cli::table::{moment, or_dash, printable};
 use crate::message::unix_seconds;
 use crate::web::admin::wire::{EventEntry, MessageWhole, ProviderStatus, Recipient};
 
@@ -39,11 +39,6 @@ pub(super) fn tell(whole: &MessageWhole) -> String {
         story.push_str(&format!("\n{} more messages of the provider's were not asked about.\n", whole.not_asked));
     }
     printable(&story)
-}
-
-/// Words of others are in it: nothing of them is to steer a terminal.
-fn printable(text: &str) -> String {
-    text.replace(|c: char| c.is_control() && c != '\n', " ")
 }
 
 /// The whole of it in a sentence.

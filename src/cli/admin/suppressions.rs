@@ -11,7 +11,7 @@ use http::Method;
 use super::exchange::{self, CsvOut, Defaults};
 use super::{AdminArgs, Client, Failure, ListArgs, Target, WHERE, note, print_json};
 use crate::address::Address;
-use crate::cli::table::{Column, moment, or_dash};
+use crate::cli::table::{Column, moment, or_dash, printable};
 use crate::suppression::{Reason, Scope};
 use crate::web::admin::wire::{Added, NewSuppression, Removed, SuppressionEntry};
 
@@ -108,7 +108,7 @@ struct Remove {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "It reads CSV with a column \"email\" or \"address\" (and reason, created, status, scope, until, in any order), and\nJSON: the answers of GET /v3/suppression/bounces and its like, or our own export. What is on the list already\nstays. Exit code 1: some lines could not be read; they are named, and all others are on the list.\n\nExamples:\n  sidepost suppressions import bounces.csv --reason bounce --scope account:main\n  curl -H \"Authorization: Bearer $KEY\" https://…/v3/suppression/bounces | sidepost suppressions import -"
+    after_help = "It reads CSV with a column \"email\" or \"address\" (and reason, created, status, scope, until, in any order), and JSON: the answers of GET /v3/suppression/bounces and its like, or our own export. What is on the list already stays. Exit code 1: some lines could not be read; they are named, and all others are on the list.\n\nExamples:\n  sidepost suppressions import bounces.csv --reason bounce --scope account:main\n  curl -H \"Authorization: Bearer $KEY\" $URL/v3/suppression/bounces |\n    sidepost suppressions import -"
 )]
 struct Import {
     /// The file; - is standard input
@@ -239,9 +239,18 @@ impl Remove {
         for entry in &removed.removed {
             let evidence = if entry.evidence.is_empty() { String::new() } else { format!(": {}", entry.evidence) };
             let (since, scope) = (moment(&entry.since), whose(&entry.scope));
-            sayln!("{} is off the list for {scope} (was: {} since {since}{evidence})", entry.address, entry.reason);
+            let line = format!(
+                "{} is off the list for {scope} (was: {} since {since}{evidence})",
+                entry.address, entry.reason
+            );
+            sayln!("{}", printable(&line));
         }
         sayln!("It is sent to again. Events from before now will not bring it back; a new one would.");
+        let is_known =
+            |entry: &SuppressionEntry| entry.source.starts_with("webhook:") || entry.source.starts_with("api:");
+        if removed.removed.iter().any(is_known) {
+            sayln!("The provider may have it on a list of its own, too, and drop the mail: take it off there as well.");
+        }
         Ok(())
     }
 }

@@ -25,7 +25,8 @@ const CANDIDATES: usize = 3;
 /// tell), in a time zone that nobody knows.
 const MARGIN: Duration = Duration::from_hours(24);
 /// What stands for itself in a URL (RFC 3986 §2.3).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(in crate::provider) const ESCAPED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The marker as a category, which people see in statistics.
 pub(super) fn category(marker: &str) -> String {
@@ -38,7 +39,7 @@ pub(super) fn has_room(controls: &Controls) -> bool {
 }
 
 /// The address of the list, beside that of the send call.
-pub(super) fn messages_url(send_url: &str) -> Option<String> {
+pub(in crate::provider) fn messages_url(send_url: &str) -> Option<String> {
     Some(format!("{}/messages", send_url.strip_suffix("/mail/send")?))
 }
 
@@ -58,7 +59,8 @@ pub(super) fn request(send_url: &str, lookup: Lookup, search: &Search<'_>) -> Op
     Some(get(url))
 }
 
-fn get(url: String) -> Request {
+/// A question at this address.
+pub(in crate::provider) fn get(url: String) -> Request {
     Request { api_key: None, method: Method::GET, url, headers: Vec::new(), body: Payload::default() }
 }
 

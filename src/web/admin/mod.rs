@@ -69,7 +69,7 @@ pub struct Admin {
     pub accounts: BTreeMap<String, Account>,
     /// How addresses are logged.
     pub journal: Journal,
-    /// Rung when events are to be worked through again.
+    /// Rung when events are to be acted on again. On the file of a stopped relay nobody hears it: its next start acts.
     pub bell: Bell,
 }
 

@@ -48,6 +48,7 @@ fn story(ask: &dyn Fn(&[&str]) -> Output) {
     assert!(failed(&ask(&scope), 1).contains("is not on the list for *"));
     assert_eq!(objects(&ask(&["suppressions", "remove", "max@example.com", "--json"])).len(), 1);
     assert!(text(&ask(&["suppressions", "list"]).stderr).contains("there is none"));
+    assert!(!removed.contains("The provider may"), "{removed}");
 
     messages(ask);
     events(ask);
@@ -159,7 +160,7 @@ fn the_file_of_a_running_relay_is_not_opened() {
     // The command looks for the relay where it is not.
     let refused = failed(&on_file(&folder, &["suppressions", "list"]), 1);
     assert!(refused.contains("nobody answers at http://127.0.0.1:1"), "{refused}");
-    assert!(refused.contains("--url"), "{refused}");
+    assert!(refused.contains("--url") && refused.contains("A relay has its file open"), "{refused}");
     // By its own configuration it finds it.
     let listen = format!("web.listen={}", relay.web);
     assert!(run(&["suppressions", "list", "--set", &listen]).status.success());
@@ -190,7 +191,8 @@ fn where_there_is_nothing_they_say_what_to_do() {
 /// A mail through the relay, and then the questions of somebody who waits for it.
 #[test]
 fn a_mail_is_followed_from_the_reply_to_the_providers_own_word() {
-    let relay = Relay::sandbox(&[]);
+    // Without events, so that what the provider says is all that there is.
+    let relay = Relay::sandbox(&["--set", "webhooks.listen="]);
     let mut client = relay.connect();
     for line in
         ["EHLO test", "MAIL FROM:<app@example.com>", "RCPT TO:<ok@example.net>", "RCPT TO:<bounce@example.net>", "DATA"]
@@ -239,6 +241,29 @@ fn a_provider_without_such_a_call_says_so() {
     assert!(shown.contains("says nothing: NexusProMail has no call"), "{shown}");
     let listed = failed(&on(&relay, &["messages", "list", "--recipient", "ok@example.net", "--at-provider"]), 64);
     assert!(listed.contains("only ScaiSend's does"), "{listed}");
+}
+
+#[test]
+fn nothing_that_came_from_outside_steers_a_terminal() {
+    let relay = Relay::sandbox(&[]);
+    let mut client = relay.connect();
+    for line in ["EHLO test", "MAIL FROM:<app@example.com>", "RCPT TO:<ok@example.net>", "DATA"] {
+        client.say(line);
+    }
+    // ESC [2J and a right-to-left override, as RFC 2047 carries them.
+    client.say("From: app@example.com\r\nTo: ok@example.net\r\nSubject: =?utf-8?q?bad=1B=5B2J=E2=80=AE?= end\r\n\r\nhello\r\n.");
+    let table = said(&on(&relay, &["messages", "list", "--recipient", "ok@example.net", "--at-provider"]));
+    assert!(table.contains("bad") && table.contains("[2J"), "{table:?}");
+    assert!(!table.contains(['\u{1b}', '\u{202e}']), "{table:?}");
+    let lines = objects(&on(&relay, &["messages", "list", "--json"]));
+    let shown = said(&on(&relay, &["messages", "show", lines[0]["id"].as_str().unwrap()]));
+    assert!(shown.contains("[2J") && !shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
+    let entry =
+        json!({"address": "ann@example.net", "evidence": "550 \u{1b}[2J no\nsuch user", "source": "webhook:sandbox"});
+    post(relay.web, "/api/suppressions", &entry);
+    let removed = said(&on(&relay, &["suppressions", "remove", "ann@example.net"]));
+    assert!(removed.contains("550 ") && !removed.contains('\u{1b}'), "{removed:?}");
+    assert!(removed.contains("The provider may have it on a list of its own"), "{removed}");
 }
 
 #[test]

@@ -17,10 +17,11 @@ use serde_json::Value;
 use sidepost::address::Address;
 use sidepost::feedback::{EventKind, Feedback};
 use sidepost::store::{MessageRecord, Store};
+use sidepost::suppression::Policy;
 
 use crate::binary::{Relay, run, text};
 use crate::raw_http::Answer;
-use crate::store::Folder;
+use crate::store::{Folder, policy};
 
 /// A file in a test's folder.
 fn put(folder: &Folder, name: &str, text: &str) -> String {
@@ -149,6 +150,9 @@ fn seed(folder: &Folder) {
             event("e4", EventKind::Opened, "msg_9", "eve@example.net", 9),
         ];
         store.take("sandbox", events, at(200), false).await.unwrap();
+        // A running relay finds nothing left to do.
+        let idle = Policy { events: Vec::new(), soft_bounce_limit: 0, ..policy() };
+        assert_eq!(store.act(&idle, 100).await.unwrap().events, 4);
         store.close().await.unwrap();
     });
 }

@@ -18,11 +18,13 @@ fn answer(status: u16, body: &str, complete: bool) -> Response {
 fn the_calls_are_the_guides() {
     let mut account = default_account(ProviderKind::ScaiSend);
     let url = message_call(&account, "msg_1/../x?y=%").unwrap().url;
-    assert_eq!(url, "https://scaisend.scailabs.ai/v3/messages/msg%5F1%2F%2E%2E%2Fx%3Fy%3D%25");
+    assert_eq!(url, "https://scaisend.scailabs.ai/v3/messages/msg_1%2F..%2Fx%3Fy%3D%25");
     account.base_url = "http://127.0.0.1:8025/".to_owned();
     let request = messages_call(&account, "ada+x@example.com").unwrap();
-    assert_eq!(request.url, "http://127.0.0.1:8025/v3/messages?to_email=ada%2Bx%40example%2Ecom&page_size=100");
+    assert_eq!(request.url, "http://127.0.0.1:8025/v3/messages?to_email=ada%2Bx%40example.com&page_size=100");
     assert!(request.method == http::Method::GET && request.body.is_empty());
+    account.send_path = "/mail".to_owned();
+    assert!(message_call(&account, "x").unwrap_err().contains("send_path"));
     for kind in [ProviderKind::NexusProMail, ProviderKind::SendGrid] {
         let why = message_call(&default_account(kind), "x").unwrap_err();
         assert!(why.contains("has no call"), "{why}");

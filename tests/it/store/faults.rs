@@ -241,6 +241,7 @@ async fn what_does_not_wait_is_bounded() {
         recipient: address("ann@example.net"),
         account: "main".to_owned(),
         provider_id: Some("up-1".to_owned()),
+        marker: Some("doubt".to_owned()),
         since: at(1),
     };
     store.mark(vec![mark.clone()]).await.unwrap();

@@ -275,7 +275,8 @@ impl Told {
             ("mark", [name, recipient, account, since]) => {
                 let account = (*account).to_owned();
                 let recipient = address(recipient);
-                let mark = Mark { key: key(name), recipient, account, provider_id: None, since: time(since) };
+                let mark =
+                    Mark { key: key(name), recipient, account, provider_id: None, marker: None, since: time(since) };
                 self.store.mark(vec![mark]).await.unwrap();
                 Vec::new()
             }
