@@ -120,10 +120,6 @@ impl Events {
 }
 
 fn hook(name: &str, account: &crate::config::Provider) -> Result<Hook, Fault> {
-    let provider = provider::build(account);
-    for secret in &account.webhook_secrets {
-        let checked = provider.scheme().check_secret(secret);
-        checked.map_err(|why| Fault::config(format!("providers.{name}.webhook_secrets: one of them {why}")))?;
-    }
-    Ok(Hook { provider, secrets: account.webhook_secrets.clone() })
+    provider::check_secrets(name, account).map_err(Fault::config)?;
+    Ok(Hook { provider: provider::build(account), secrets: account.webhook_secrets.clone() })
 }
