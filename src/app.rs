@@ -273,10 +273,11 @@ impl Running {
         info!(drain = ?self.drain, "stopping: running transactions may finish; a second signal ends at once");
         self.server.shut_down();
         let server = Arc::clone(&self.server);
-        let all_done = async move {
+        let mail_done = async move {
             server.drained().await;
             server.relay().reported().await;
         };
+        let all_done = async { tokio::join!(mail_done, self.events.stop()) };
         tokio::select! {
             finished = tokio::time::timeout(self.drain + LAST_WORDS, all_done) => {
                 if finished.is_ok() {
@@ -290,7 +291,7 @@ impl Running {
                 return Ok(());
             }
         }
-        self.events.stop().await;
+        self.events.close().await;
         self.web_shutdown.cancel();
         Ok(())
     }

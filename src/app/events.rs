@@ -21,8 +21,8 @@ use crate::web::forward::Forwarder;
 use crate::web::webhook::{Hook, Receiver};
 use crate::web::worker::{Bell, Worker};
 
-/// How long they may take to end: a request of a provider, an act, a post to the application.
-const GRACE: Duration = Duration::from_secs(15);
+/// How long the store may take for what it was last asked to write.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// All of it.
 pub(super) struct Events {
@@ -100,30 +100,27 @@ impl Events {
         }))
     }
 
-    /// Ends them in the order in which events go through them, and the store, in which the rest waits for the next start.
+    /// Ends them in the order in which events go through them. What is left waits in the store for the next start.
     pub(super) async fn stop(&self) {
-        let steps = async {
-            self.stop_receiving.cancel();
-            self.receiving.close();
-            self.receiving.wait().await;
-            self.stop_working.cancel();
-            self.working.close();
-            self.working.wait().await;
-            self.store.close().await
-        };
-        match tokio::time::timeout(GRACE, steps).await {
+        self.stop_receiving.cancel();
+        self.receiving.close();
+        self.receiving.wait().await;
+        self.stop_working.cancel();
+        self.working.close();
+        self.working.wait().await;
+    }
+
+    /// Ends the store, when nobody needs it any more.
+    pub(super) async fn close(&self) {
+        match tokio::time::timeout(LAST_WRITES, self.store.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "the store was not closed well"),
-            Err(_) => warn!("the store was not closed: events were still being worked on"),
+            Err(_) => warn!("the store was not closed: it does not answer"),
         }
     }
 }
 
 fn hook(name: &str, account: &crate::config::Provider) -> Result<Hook, Fault> {
-    let provider = provider::build(account);
-    for secret in &account.webhook_secrets {
-        let checked = provider.scheme().check_secret(secret);
-        checked.map_err(|why| Fault::config(format!("providers.{name}.webhook_secrets: one of them {why}")))?;
-    }
-    Ok(Hook { provider, secrets: account.webhook_secrets.clone() })
+    provider::check_secrets(name, account).map_err(Fault::config)?;
+    Ok(Hook { provider: provider::build(account), secrets: account.webhook_secrets.clone() })
 }

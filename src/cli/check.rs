@@ -5,6 +5,7 @@ use humantime::format_duration;
 
 use super::{CONFIG, ConfigArgs, Failure};
 use crate::config::{Delivery, Provider};
+use crate::provider;
 use crate::relay::account::worst_case;
 use crate::smtp::tls::Tls;
 
@@ -22,6 +23,9 @@ impl Check {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = self.config.load()?;
         Tls::open(&loaded.config.smtp.tls).map_err(|e| Failure::new(e).with_code(CONFIG))?;
+        for (name, account) in &loaded.config.providers {
+            provider::check_secrets(name, account).map_err(|e| Failure::new(e).with_code(CONFIG))?;
+        }
         sayln!("The configuration is valid.\n");
         let width = loaded.effective.iter().map(|(key, _, _)| key.len()).max().unwrap_or(0);
         for (key, value, origin) in &loaded.effective {

@@ -45,6 +45,13 @@ fn webhook_rules(config: &Config) -> Vec<Problem> {
     }
     if !webhooks.forward.is_empty() {
         let uri = webhooks.forward.parse::<http::Uri>().ok();
+        let authority = uri.as_ref().and_then(http::Uri::authority);
+        if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+            wrong(
+                "webhooks.forward",
+                "must not hold a user and a password; the signature says who it is from".to_owned(),
+            );
+        }
         if !uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()) {
             wrong("webhooks.forward", "is not a URL like \"https://app.example.com/mail-events\"".to_owned());
         }

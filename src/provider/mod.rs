@@ -164,6 +164,16 @@ pub fn build(settings: &Settings) -> Box<dyn Provider> {
     }
 }
 
+/// Whether an account's `webhook_secrets` can verify anything.
+///
+/// # Errors
+/// A sentence about the first that cannot, which does not show it.
+pub fn check_secrets(name: &str, settings: &Settings) -> Result<(), String> {
+    let scheme = build(settings).scheme();
+    let wrong = settings.webhook_secrets.iter().find_map(|secret| scheme.check_secret(secret).err());
+    wrong.map_or(Ok(()), |why| Err(format!("providers.{name}.webhook_secrets: one of them {why}")))
+}
+
 /// The address of the send call: base URL and path are two settings, because the vendors' own pages disagree about the
 /// path (NexusProMail), and because others host the service themselves (ScaiSend).
 pub fn send_url(settings: &Settings) -> String {

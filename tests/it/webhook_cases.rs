@@ -7,6 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
+use proptest::prelude::*;
 use sidepost::config::ProviderKind;
 use sidepost::config::decode::default_account;
 use sidepost::feedback::Feedback;
@@ -83,6 +84,74 @@ fn requests_become_these_events() {
     }
     println!("webhook cases: {count}");
     assert!(count >= 90);
+}
+
+fn case(file: &str) -> Case {
+    let text = fs::read_to_string(format!("{}/tests/providers/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    parse(&format!("{}\n", text.split_once("\n---\n").unwrap().0))
+}
+
+/// One of each provider that is good.
+const GOOD: [(ProviderKind, &str); 3] = [
+    (ProviderKind::NexusProMail, "nexuspromail/webhooks/bounced-hard.txt"),
+    (ProviderKind::ScaiSend, "scaisend/webhooks/without-the-event-field.txt"),
+    (ProviderKind::SendGrid, "sendgrid/webhooks/bounce.txt"),
+];
+
+/// Whatever single bit of the body, the signature or the timestamp is another one: nobody believes it.
+#[test]
+fn a_bit_that_was_turned_is_found() {
+    for (kind, file) in GOOD {
+        let provider = provider::build(&default_account(kind));
+        let good = case(file);
+        let is_believed =
+            |headers: &HeaderMap, body: &Bytes| provider.feedback(headers, body, &good.secrets, good.now).is_ok();
+        assert!(is_believed(&good.headers, &good.body));
+        for bit in 0..good.body.len() * 8 {
+            let mut body = good.body.to_vec();
+            body[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_believed(&good.headers, &body.into()), "{file}: bit {bit} of the body");
+        }
+        for (name, value) in &good.headers {
+            for bit in 0..value.len() * 8 {
+                let mut octets = value.as_bytes().to_vec();
+                octets[bit / 8] ^= 1 << (bit % 8);
+                // Hex has two cases.
+                let is_same = kind != ProviderKind::SendGrid && octets.eq_ignore_ascii_case(value.as_bytes());
+                let Ok(turned) = HeaderValue::from_bytes(&octets) else { continue };
+                let mut headers = good.headers.clone();
+                headers.insert(name, turned);
+                assert_eq!(is_believed(&headers, &good.body), is_same, "{file}: bit {bit} of {name}");
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever is signed: no panic, and what comes of it is fit for the log, the store and the list.
+    #[test]
+    fn whatever_is_signed_is_bounded(
+        good in 0_usize..3,
+        edits in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>(), any::<bool>()), 0..12),
+    ) {
+        let (kind, file) = GOOD[good];
+        let case = case(file);
+        let mut body = case.body.to_vec();
+        for (place, octet, insert) in edits {
+            let place = place.index(body.len());
+            let octet = if octet < 128 { octet } else { b"{}[]\",:\\0e-"[usize::from(octet) % 11] };
+            if insert { body.insert(place, octet) } else { body[place] = octet }
+        }
+        let body = Bytes::from(body);
+        let provider = provider::build(&default_account(kind));
+        for event in provider.events(&case.headers, &body, case.now).unwrap_or_default() {
+            prop_assert!(!event.event_id.is_empty() && event.event_id.len() <= 255);
+            prop_assert!(event.at <= case.now && event.word.len() <= 255 && event.word.is_ascii());
+            let reason = event.reason.unwrap_or_default();
+            prop_assert!(reason.len() <= 300 && reason.bytes().all(|b| (b' '..0x7f).contains(&b)));
+            prop_assert!(!event.raw.is_empty() && body.windows(event.raw.len()).any(|part| part == event.raw));
+        }
+    }
 }
 
 /// RFC 4231 §4.3: the code of somebody else's example.
