@@ -132,7 +132,7 @@ impl<R: Submit> Connection<R> {
                     // Nobody knows how long it takes; the replies to what came before must not wait for it.
                     self.wire.flush().await?;
                     let settled = self.relay(transaction).await;
-                    self.wire.look_for_end();
+                    self.wire.look_for_end().await;
                     receipt = settled.receipt;
                     Ok(Event::Settled(settled.reply, settled.each))
                 }
@@ -462,8 +462,10 @@ impl Wire {
         Ok(())
     }
 
-    /// Sees whether the client closed its side while it waited: it has said all that it will say, or it has given up.
-    fn look_for_end(&mut self) {
+    /// Sees whether the client closed its side while it waited: it has said all that it will say, or it has given up. After
+    /// a pause, in which the runtime asks the system what came: it may not know yet what the system knows.
+    async fn look_for_end(&mut self) {
+        tokio::task::yield_now().await;
         while self.input.len() < LARGE {
             if self.input.len() == self.input.capacity() {
                 self.input.reserve(SMALL);

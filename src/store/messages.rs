@@ -14,10 +14,11 @@ impl Store {
     /// counted.
     pub fn log(&self, lines: Vec<MessageRecord>) {
         if self.shared.settings.max_messages > 0 {
-            let weight = lines.len();
-            self.shared
-                .writer
-                .post(weight, writer::MOST_LINES, move |sql| lines.iter().try_for_each(|line| insert(sql, line)));
+            let (weight, most) = (lines.len(), self.shared.settings.max_messages);
+            self.shared.writer.post(weight, writer::MOST_LINES, move |sql| {
+                lines.iter().try_for_each(|line| insert(sql, line))?;
+                drop_oldest(sql, most)
+            });
         }
     }
 
@@ -59,6 +60,14 @@ fn conditions(query: &MessageQuery) -> Conditions {
         conditions.and_all("(at, number) < (?, ?)", values.into());
     }
     conditions
+}
+
+/// The log never has more lines than it may; upkeep comes once an hour, and what is in memory must not grow until then.
+fn drop_oldest(sql: &Connection, most: u64) -> rusqlite::Result<()> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    sql.prepare_cached("DELETE FROM messages WHERE number <= (SELECT max(number) FROM messages) - ?1")?
+        .execute([most])
+        .map(drop)
 }
 
 fn insert(sql: &Connection, line: &MessageRecord) -> rusqlite::Result<()> {

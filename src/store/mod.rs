@@ -28,6 +28,9 @@ use crate::suppression::{Reason, Scope};
 use readers::Readers;
 use writer::Writer;
 
+/// Most lines of the log, and most events, in memory: some 5 MB of each.
+const MOST_IN_MEMORY: u64 = 10_000;
+
 /// `state.url`: where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -285,7 +288,12 @@ impl Store {
         let connection = sqlite::open(&settings.url)?;
         let writer = Arc::new(Writer::new(settings.url.clone(), connection, lock)?);
         let readers = Readers::new(&settings.url, &writer);
-        let shared = Shared { settings: settings.clone(), writer, readers };
+        let mut settings = settings.clone();
+        if settings.url == Place::Memory {
+            settings.max_messages = settings.max_messages.min(MOST_IN_MEMORY);
+            settings.max_events = settings.max_events.min(MOST_IN_MEMORY);
+        }
+        let shared = Shared { settings, writer, readers };
         Ok(Self { shared: Arc::new(shared) })
     }
 
