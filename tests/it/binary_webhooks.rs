@@ -309,9 +309,11 @@ fn a_store_in_trouble_refuses_events_and_lets_mail_flow() {
     let secret = format!("providers.sandbox.webhook_secrets={SECRET}");
     let relay = Relay::sandbox(&["--provider", "nexuspromail", "--set", &state, "--set", &secret]);
     let other = rusqlite::Connection::open(folder.file()).unwrap();
-    other
-        .execute_batch("CREATE TRIGGER f BEFORE INSERT ON events BEGIN SELECT RAISE(ROLLBACK, 'disk I/O'); END")
-        .unwrap();
+    // "lifted" is where upkeep tries whether the trouble is over.
+    let fault = |table: &str| {
+        format!("CREATE TRIGGER {table}_f BEFORE INSERT ON {table} BEGIN SELECT RAISE(ROLLBACK, 'disk I/O'); END;")
+    };
+    other.execute_batch(&(fault("events") + &fault("lifted"))).unwrap();
     let body = nexus_event("evt_1", "complained", "ann@example.com");
     let headers = [("X-NexusProMail-Signature", &*nexuspromail_signature(SECRET, body.as_bytes()))];
     let mut provider = Provider::connect(&relay);
@@ -325,7 +327,7 @@ fn a_store_in_trouble_refuses_events_and_lets_mail_flow() {
     assert!(text(&sent.stderr).contains("550 5.1.3"), "{}", text(&sent.stderr));
     let sent = run(&["send", "--server", &relay.smtp.to_string(), "--to", "ok@example.com"]);
     assert!(sent.status.success());
-    other.execute_batch("DROP TRIGGER f").unwrap();
+    other.execute_batch("DROP TRIGGER events_f; DROP TRIGGER lifted_f").unwrap();
     drop(other);
     until("it is taken when the disk is well", || provider.post("sandbox", &headers, body.as_bytes()) == 200);
 }
