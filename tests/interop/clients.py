@@ -55,7 +55,8 @@ OUTCOMES = [
     ("ok", "250 2.0.0"), ("suppressed", "550 5.7.1"), ("invalid", "550 5.1.3"), ("rate-1-1", "250 2.0.0"),
     ("rate-9-600", "451 4.4.5"), ("fail-1", "250 2.0.0"), ("fail-inf", "451 4.3.2"), ("hang", "451 4.4.2"),
     ("unauth", "451 4.3.5"), ("toolarge", "552 5.3.4"), ("garbage", "451 4.3.5"), ("reset", "451 4.4.2"),
-    ("acceptreset", "451 4.4.2"),
+    # The API is asked, and has it.
+    ("acceptreset", "250 2.0.0"),
 ]
 
 
@@ -80,6 +81,23 @@ def with_swaks(binary):
         check("swaks --pipeline", said.returncode == 0, said.stdout)
         said = swaks(box, "ok@example.com", "--protocol", "SMTP")
         check("swaks with HELO", said.returncode == 0, said.stdout)
+
+
+def with_swaks_after_a_bounce(binary):
+    """The API's signed event comes in, and the next RCPT is refused, until an operator takes the address off the list."""
+    with Sandbox(binary) as box:
+        swaks(box, "bounce@example.com")
+        said = ""
+        for _ in range(100):
+            said = swaks(box, "bounce@example.com", "--quit-after", "RCPT").stdout
+            if "550 5.7.1" in said:
+                break
+        check("swaks after a bounce: 550 at RCPT", "<bounce@example.com> suppressed: bounce on " in said, said)
+        command = [binary, "suppressions", "remove", "bounce@example.com", "--url", box.page.rstrip("/")]
+        removed = subprocess.run(command, capture_output=True, text=True)
+        check("  sidepost suppressions remove", removed.returncode == 0, removed.stderr)
+        said = swaks(box, "bounce@example.com").stdout
+        check("  and the mail goes out", "250 2.0.0 Ok" in said, said)
 
 
 def with_swaks_through_every_door(binary):
@@ -169,6 +187,7 @@ def with_smtplib(box):
 
 def main(binary):
     with_swaks(binary)
+    with_swaks_after_a_bounce(binary)
     with_swaks_through_every_door(binary)
     for clients in (with_curl, with_msmtp, with_smtplib):
         with Sandbox(binary) as box:
