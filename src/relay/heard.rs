@@ -1,10 +1,16 @@
 //! What the store says, and what the log hears of it: that it begins to fail, and that it works again.
 
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::store::Answer;
+use crate::store::{Answer, StoreError};
+
+/// Longest wait for the store: the client waits as well, and has a deadline of its own.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One use of the store. Mail flows without it.
 #[derive(Debug)]
@@ -19,8 +25,11 @@ impl Heard {
         Self { what, is_failing: AtomicBool::default() }
     }
 
-    /// The answer, if it is one.
-    pub(super) fn answer<T>(&self, answer: Answer<T>) -> Option<T> {
+    /// The answer, if it is one and comes soon. What is asked for is done all the same when nobody waits any more.
+    pub(super) async fn answer<T>(&self, asked: impl Future<Output = Answer<T>>) -> Option<T> {
+        let answer = timeout(PATIENCE, asked).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(StoreError(format!("no answer within {PATIENCE:?}; is the disk slow?"))));
         let was_failing = self.is_failing.swap(answer.is_err(), Ordering::Relaxed);
         match &answer {
             Err(error) if !was_failing => warn!(%error, "{} cannot be used; mail goes on without", self.what),

@@ -204,7 +204,7 @@ impl Ledger {
         }
         let key = key(transaction);
         let marks = marks.into_iter().map(|mark| mark.to_be_kept(key)).collect();
-        self.heard.answer(store.mark(marks).await);
+        self.heard.answer(store.mark(marks)).await;
     }
 
     /// Waits until no equal transaction for one of the same recipients is under way that came earlier: if its client gives

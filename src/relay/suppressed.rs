@@ -64,7 +64,7 @@ impl Suppressions {
             let accounts = way.accounts.iter().map(|name| Scope::Account(name.clone()));
             let domain = sender.map(|sender| Scope::SenderDomain(sender.domain().to_owned()));
             let scopes: Vec<Scope> = accounts.chain(domain).collect();
-            let entry = self.heard.answer(self.store.suppressed(&key, &scopes, SystemTime::now()).await)??;
+            let entry = self.heard.answer(self.store.suppressed(&key, &scopes, SystemTime::now())).await??;
             // The weakest of reasons: where it is the one named, there is no other.
             if way.transactional && entry.reason == Reason::Unsubscribe {
                 return None;
@@ -98,7 +98,7 @@ impl Suppressions {
             }
         }
         if !entries.is_empty() {
-            self.heard.answer(self.store.suppress(entries).await);
+            self.heard.answer(self.store.suppress(entries)).await;
         }
     }
 
@@ -125,7 +125,7 @@ impl Suppressions {
         if entries.is_empty() {
             return;
         }
-        if let Some(learned) = self.heard.answer(self.store.suppress(entries).await).filter(|learned| *learned > 0) {
+        if let Some(learned) = self.heard.answer(self.store.suppress(entries)).await.filter(|learned| *learned > 0) {
             info!(id = %transaction.id, learned, "the API's own suppressions are remembered, and refused at RCPT");
         }
     }
