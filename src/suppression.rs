@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::address::Address;
+use crate::address::{Address, Alphabet};
 use crate::feedback::EventKind;
 
 macro_rules! reasons {
@@ -93,7 +93,10 @@ impl FromStr for Scope {
         match text.split_once(':') {
             None if text == "*" => Ok(Self::Everywhere),
             Some(("account", name)) if !name.is_empty() => Ok(Self::Account(name.to_owned())),
-            Some(("domain", domain)) if !domain.is_empty() => Ok(Self::SenderDomain(domain.to_ascii_lowercase())),
+            // In the form that addresses have.
+            Some(("domain", domain)) => Address::parse_in(Alphabet::Utf8, &format!("x@{domain}"))
+                .map(|address| Self::SenderDomain(address.domain().to_owned()))
+                .map_err(|why| format!("{domain:?} is no domain of senders: {why}")),
             _ => Err(format!("{text:?} is no scope; write *, account:NAME or domain:mail.example.com")),
         }
     }

@@ -5,13 +5,14 @@ mod lookup;
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::breaker::{Breaker, Change, Pass};
 use super::http::{Transport, TransportError};
@@ -50,6 +51,8 @@ pub struct Account {
     retry: RetryPolicy,
     budget: Mutex<RetryBudget>,
     asks_lists: bool,
+    /// Whether they could not be asked the last time.
+    is_list_lost: AtomicBool,
     questions: Questions,
     own_keys: Keys,
     metrics: Arc<Metrics>,
@@ -140,6 +143,7 @@ impl Account {
             retry: RetryPolicy { max_attempts: delivery.max_attempts, attempt_timeout: settings.attempt_timeout },
             budget: Mutex::default(),
             asks_lists: settings.ask_suppressions,
+            is_list_lost: AtomicBool::default(),
             questions: Questions::new(settings.max_hold_off),
             own_keys: Keys::new(settings.max_hold_off),
             metrics,
@@ -210,9 +214,14 @@ impl Account {
         });
         let answers: Result<Vec<_>, String> = join_all(asked).await.into_iter().collect();
         match answers {
-            Ok(found) => Some(found.into_iter().flatten().collect()),
+            Ok(found) => {
+                self.is_list_lost.store(false, Ordering::Relaxed);
+                Some(found.into_iter().flatten().collect())
+            }
             Err(error) => {
-                debug!(account = %self.name, error, "the API's lists of suppressed addresses cannot be asked");
+                if !self.is_list_lost.swap(true, Ordering::Relaxed) {
+                    warn!(account = %self.name, error, "the API's lists of suppressed addresses cannot be asked; the key needs the scope suppressions.read");
+                }
                 self.metrics.lists_unasked.inc();
                 None
             }

@@ -24,6 +24,10 @@ impl Store {
     }
 }
 
+/// By how much an event may seem older than the operator's removal that it came after: providers give whole seconds, by a
+/// clock of their own. In milliseconds.
+const GRACE: i64 = 60_000;
+
 /// What an effect needs of an event.
 #[derive(Debug)]
 struct Told {
@@ -109,8 +113,8 @@ impl Scene<'_> {
     fn suppress(&self, event: &Told, reason: Reason) -> rusqlite::Result<bool> {
         let scope = self.scope(event);
         let until = self.policy.expiry(reason).map(|expiry| event.at + expiry);
-        let at = millis(event.at).min(millis(event.received));
-        if at <= lifted(self.sql, key(event), &scope)? {
+        let lifted = lifted(self.sql, key(event), &scope)?;
+        if millis(event.received) <= lifted || millis(event.at) <= lifted - GRACE {
             return Ok(false);
         }
         self.put(event, reason, scope, until)
@@ -179,7 +183,8 @@ impl Scene<'_> {
         let mut suppressed = false;
         for scope in self.scopes_of_run(event, delivered)? {
             let lifted = lifted(self.sql, key(event), &scope)?;
-            let run = |order: &str| self.run(event, EventKind::BouncedSoft, (delivered.max(lifted), lifted), order);
+            let run =
+                |order: &str| self.run(event, EventKind::BouncedSoft, (delivered.max(lifted - GRACE), lifted), order);
             let nth = self.policy.soft_bounce_limit.saturating_sub(1);
             let limit = run(&format!("ORDER BY at, event_id LIMIT 1 OFFSET {nth}"))?;
             let newest = run("ORDER BY at DESC LIMIT 1")?;

@@ -276,6 +276,8 @@ struct Shared {
     settings: Settings,
     writer: Arc<Writer>,
     readers: Readers,
+    /// For look-ups at RCPT, which must not wait behind long lists.
+    lookups: Readers,
 }
 
 impl Store {
@@ -293,7 +295,8 @@ impl Store {
             settings.max_messages = settings.max_messages.min(MOST_IN_MEMORY);
             settings.max_events = settings.max_events.min(MOST_IN_MEMORY);
         }
-        let shared = Shared { settings, writer, readers };
+        let lookups = Readers::new(&settings.url, &writer);
+        let shared = Shared { settings, writer, readers, lookups };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -322,6 +325,7 @@ impl Store {
         let shared = Arc::clone(&self.shared);
         let closed = tokio::task::spawn_blocking(move || {
             shared.readers.close();
+            shared.lookups.close();
             shared.writer.close();
         });
         closed.await.map_err(|e| StoreError(format!("the store stopped: {e}")))?;

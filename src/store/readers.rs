@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::writer::Writer;
-use super::{Answer, Place, Store, StoreError, sqlite};
+use super::{Answer, Place, Shared, Store, StoreError, sqlite};
 
 /// Most that read at a time: each is a thread and some megabytes of pages.
 const MOST: usize = 4;
@@ -64,11 +64,27 @@ impl Store {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Answer<T> {
+        self.read_by(|shared| &shared.readers, work).await
+    }
+
+    /// The same for what must be quick.
+    pub(super) async fn look_up<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Answer<T> {
+        self.read_by(|shared| &shared.lookups, work).await
+    }
+
+    async fn read_by<T: Send + 'static>(
+        &self,
+        readers: fn(&Shared) -> &Readers,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Answer<T> {
         let shared = Arc::clone(&self.shared);
-        let permit = Arc::clone(&shared.readers.permits).acquire_owned().await;
+        let permit = Arc::clone(&readers(&shared).permits).acquire_owned().await;
         let permit = permit.map_err(|_| shared.writer.closed())?;
         let done = tokio::task::spawn_blocking(move || {
-            let done = shared.readers.read(work);
+            let done = readers(&shared).read(work);
             drop(permit);
             done
         });

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -47,8 +47,17 @@ pub fn is_locked(place: &Place) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
+/// Device and number of the file at that place, if there is one.
+pub fn identity(place: &Place) -> Option<(u64, u64)> {
+    let Place::File(path) = place else { return None };
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Beside the file itself: one file has one lock, by whatever link it is named.
 fn lock_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+    let in_folder = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    let real = path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| path.to_owned());
+    let mut name = real.into_os_string();
     name.push(".lock");
     name.into()
 }

@@ -22,7 +22,7 @@ impl Store {
             return Ok(None);
         }
         let (key, scopes) = (key.to_owned(), scopes.to_vec());
-        self.read(move |sql| {
+        self.look_up(move |sql| {
             let counts = |entry: &Suppression| entry.scope == Scope::Everywhere || scopes.contains(&entry.scope);
             let entries = entries(sql, &key, now)?.into_iter().filter(counts);
             Ok(entries.max_by_key(|entry| (entry.reason.strength(), entry.until.is_none())))

@@ -43,6 +43,8 @@ struct Queue {
 /// The writer of one store. Nothing runs while there is nothing to write.
 pub struct Writer {
     place: Place,
+    /// Which file it is.
+    file: Option<(u64, u64)>,
     connection: Mutex<Option<Connection>>,
     /// Held as long as the file is open: one sidepost a file.
     lock: Mutex<Option<File>>,
@@ -65,6 +67,7 @@ impl Writer {
     pub fn new(place: Place, connection: Connection, lock: Option<File>) -> Answer<Self> {
         let any = any_suppressed(&connection).map_err(|e| sqlite::explain(&place, &e))?;
         Ok(Self {
+            file: sqlite::identity(&place),
             place,
             connection: Mutex::new(Some(connection)),
             lock: Mutex::new(lock),
@@ -204,7 +207,7 @@ impl Writer {
         let before = sql.total_changes();
         let mut told = Vec::with_capacity(batch.len());
         let mut trouble = None;
-        let mut stands = begin(sql).map_err(|e| self.explain(&e));
+        let mut stands = self.in_place().and_then(|()| begin(sql).map_err(|e| self.explain(&e)));
         for job in batch {
             let (tell, failed) = (job.run)(stands.clone().map(|()| sql));
             told.push(tell);
@@ -225,6 +228,15 @@ impl Writer {
         }
         self.learn(sql, trouble, sql.total_changes() != before);
         (told, committed)
+    }
+
+    /// Whether the file that is open is still the one at its path: what is written to a deleted one is gone with the process.
+    fn in_place(&self) -> Answer<()> {
+        if sqlite::identity(&self.place) == self.file {
+            return Ok(());
+        }
+        let name = self.place.name();
+        Err(StoreError(format!("{name} was deleted or replaced while it was open; put it back, or restart sidepost")))
     }
 
     /// What the transaction told about the store. One that changed nothing does not prove that it can be written to.

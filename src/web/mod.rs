@@ -32,6 +32,8 @@ use crate::metrics::Metrics;
 
 /// Longest wait for the headers of a request, and so for the next request on an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most octets of a request's header: hyper's own bound is some 400 KiB on each connection.
+const MAX_HEADER: usize = 32 << 10;
 /// Most connections at a time; the next ones wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 512;
 /// How long running requests may go on after the shutdown began.
@@ -175,6 +177,7 @@ async fn connection(
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {

@@ -182,7 +182,9 @@ impl Receiver {
         let of_account = account.to_owned();
         let stored = tokio::spawn(async move {
             let new = store.take(&of_account, events, now, forward).await;
-            bell.ring();
+            if new.is_ok() {
+                bell.ring();
+            }
             new
         });
         let stored = timeout(STORE_TIMEOUT, stored).await;

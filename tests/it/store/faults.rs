@@ -356,3 +356,31 @@ fn killed() {
     let new = runtime.block_on(store.take("main", again, at(1), true)).unwrap();
     assert!(said.len() >= 2000 && new.iter().all(|new| !*new), "an event that was said to be kept is not");
 }
+
+/// What is written to a deleted file is gone with the process: nobody is told that it was kept.
+#[tokio::test(start_paused = true)]
+async fn a_deleted_file_keeps_nothing_and_says_so() {
+    let folder = Folder::new("deleted");
+    let store = Store::open(&folder.settings()).unwrap();
+    let take = |id: &str| store.take("main", vec![event(id, EventKind::Opened, "ann@example.net", 1)], at(2), false);
+    take("e1").await.unwrap();
+    std::fs::remove_file(folder.file()).unwrap();
+    let refusal = take("e2").await.unwrap_err();
+    assert!(refusal.0.contains("was deleted or replaced"), "{refusal}");
+    assert_eq!(store.trouble(), Some(refusal));
+    std::fs::write(folder.file(), "another").unwrap();
+    take("e3").await.unwrap_err();
+}
+
+/// One file is one store, by whatever name it is opened.
+#[tokio::test(start_paused = true)]
+async fn a_link_to_an_open_file_is_in_use() {
+    let folder = Folder::new("linked");
+    let store = Store::open(&folder.settings()).unwrap();
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(folder.file(), &link).unwrap();
+    let refusal = Store::open(&settings(Place::File(link.clone()))).unwrap_err();
+    assert!(refusal.0.contains("in use by another sidepost"), "{refusal}");
+    assert!(Store::is_open(&Place::File(link)));
+    drop(store);
+}
