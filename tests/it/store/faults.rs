@@ -364,11 +364,11 @@ async fn a_deleted_file_keeps_nothing_and_says_so() {
     let store = Store::open(&folder.settings()).unwrap();
     let take = |id: &str| store.take("main", vec![event(id, EventKind::Opened, "ann@example.net", 1)], at(2), false);
     take("e1").await.unwrap();
-    std::fs::remove_file(folder.file()).unwrap();
+    fs::remove_file(folder.file()).unwrap();
     let refusal = take("e2").await.unwrap_err();
     assert!(refusal.0.contains("was deleted or replaced"), "{refusal}");
     assert_eq!(store.trouble(), Some(refusal));
-    std::fs::write(folder.file(), "another").unwrap();
+    fs::write(folder.file(), "another").unwrap();
     take("e3").await.unwrap_err();
 }
 
