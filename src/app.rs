@@ -1,10 +1,10 @@
 //! Builds everything from the configuration, runs it, drains it: the only room that knows all others.
 
 mod events;
+mod logging;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,14 +15,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Level, info, warn};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing::{info, warn};
 
 use crate::address::Alphabet;
 use crate::config::listen::{Listen, Place};
-use crate::config::{Config, Log, LogAddresses, LogFormat, LogLevel, Provider as Settings, Smtp};
+use crate::config::{Config, LogAddresses, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
 use crate::outcome::{Cause, Kind};
 use crate::plan::Policies;
@@ -106,7 +103,7 @@ impl Ground {
 pub fn serve(config: Config) -> Result<(), Fault> {
     let inherited = Inherited::of_process()?;
     run(async move {
-        start_logging(&config.log)?;
+        logging::start(&config.log)?;
         let ground = Ground::open(&config).await?;
         let relay = Running::start(config, ground, None, inherited).await?;
         relay.announce();
@@ -120,7 +117,7 @@ pub fn serve(config: Config) -> Result<(), Fault> {
 /// As [`serve`].
 pub fn sandbox(mut config: Config) -> Result<(), Fault> {
     run(async move {
-        start_logging(&config.log)?;
+        logging::start(&config.log)?;
         let ground = Ground::open(&config).await?;
         let page = local_address(&ground.web)?;
         for account in config.providers.values_mut() {
@@ -472,30 +469,4 @@ fn local_address(listener: &TcpListener) -> Result<SocketAddr, String> {
 fn hostname() -> String {
     let name = gethostname::gethostname().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".to_owned() } else { name }
-}
-
-/// Logs go to standard error: text on a terminal, JSON otherwise, unless the configuration says which.
-fn start_logging(log: &Log) -> Result<(), String> {
-    let json = match log.format {
-        LogFormat::Auto => !std::io::stderr().is_terminal(),
-        LogFormat::Json => true,
-        LogFormat::Text => false,
-    };
-    let level = match log.level {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-        LogLevel::Trace => Level::TRACE,
-    };
-    // Only our own events: the HTTP client's would show headers and bodies at the lower levels.
-    let filter = Targets::new().with_target("sidepost", level);
-    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let registry = tracing_subscriber::registry().with(filter);
-    let started = if json {
-        registry.with(format.json().flatten_event(true).with_current_span(false)).try_init()
-    } else {
-        registry.with(format.with_ansi(std::io::stderr().is_terminal())).try_init()
-    };
-    started.map_err(|e| format!("the log cannot be set up: {e}"))
 }

@@ -11,6 +11,15 @@ const GAP: &str = "  ";
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Column<'a>(pub &'a str, pub bool);
 
+/// What nobody tells is neither; a no stands out.
+pub(super) fn yes_or_no(told: Option<bool>) -> &'static str {
+    match told {
+        Some(true) => "yes",
+        Some(false) => "NO",
+        None => "-",
+    }
+}
+
 /// A line for the names, and one for each row.
 pub(super) fn table(columns: &[Column<'_>], rows: &[Vec<String>]) -> String {
     let widths = widths(columns, rows);

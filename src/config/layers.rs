@@ -395,7 +395,11 @@ fn layer_of(metadata: &Metadata) -> u8 {
 fn effective(tree: &Json, figment: &Figment) -> Vec<(String, String, String)> {
     let mut found = Vec::new();
     leaves(tree, "", &mut found);
-    let shown = |key: &str, value: &Json| if is_secret(key) { "\"********\"".to_owned() } else { value.to_string() };
+    // That there is none is no secret, and stars would look like one.
+    let is_set = |value: &Json| value.as_str() != Some("") && value.as_array().is_none_or(|list| !list.is_empty());
+    let shown = |key: &str, value: &Json| {
+        if is_secret(key) && is_set(value) { "\"********\"".to_owned() } else { value.to_string() }
+    };
     let rows = found.into_iter().filter(|(key, _)| !key.starts_with("provider_defaults."));
     rows.map(|(key, value)| {
         (key.clone(), shown(&key, value), origin(figment, &key).unwrap_or_else(|| "default".into()))

@@ -1,15 +1,15 @@
 //! One configured API account: its provider, credential, limiter, breaker and concurrency.
 
 mod keys;
+mod lists;
 mod lookup;
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{error, info, warn};
@@ -26,9 +26,8 @@ use crate::message::Message;
 use crate::metrics::{AccountLabel, Gauge, Metrics, RequestLabel};
 use crate::outcome::{Cause, Kind, Outcome, Overrides, Retry, Verdict};
 use crate::plan::Terms;
-use crate::provider::{self, Batch, Limits, Listed, Provider, Request};
+use crate::provider::{self, Batch, Limits, Provider, Request};
 use crate::secret::Secret;
-use crate::suppression::Reason;
 use keys::Keys;
 use lookup::Questions;
 
@@ -198,34 +197,6 @@ impl Account {
     /// Why the account takes no mail that has to be done by `deadline`, if it takes none.
     pub fn trouble(&self, deadline: Instant) -> Option<Cause> {
         self.breaker().trouble(Instant::now().into_std(), self.start_by(deadline).into_std())
-    }
-
-    /// Whether the API's own lists are to be asked.
-    pub fn asks_lists(&self) -> bool {
-        self.asks_lists
-    }
-
-    /// The API's lists that have this address; `None`: they could not be asked before `by`.
-    pub async fn ask_lists(&self, recipient: &Address, by: Instant) -> Option<Vec<(Reason, Listed)>> {
-        let questions = self.provider.lists(recipient).into_iter();
-        let asked = questions.map(async |(reason, request)| {
-            let response = self.transport.send(&request, by).await.map_err(|error| error.to_string())?;
-            Ok(self.provider.listed(recipient, &response)?.map(|listed| (reason, listed)))
-        });
-        let answers: Result<Vec<_>, String> = join_all(asked).await.into_iter().collect();
-        match answers {
-            Ok(found) => {
-                self.is_list_lost.store(false, Ordering::Relaxed);
-                Some(found.into_iter().flatten().collect())
-            }
-            Err(error) => {
-                if !self.is_list_lost.swap(true, Ordering::Relaxed) {
-                    warn!(account = %self.name, error, "the API's lists of suppressed addresses cannot be asked; the key needs the scope suppressions.read");
-                }
-                self.metrics.lists_unasked.inc();
-                None
-            }
-        }
     }
 
     /// Sends one batch of a transaction and repeats what may be repeated; returns before `deadline`.

@@ -239,3 +239,18 @@ proptest! {
         prop_assert_eq!(listen.to_string().parse::<Listen>().unwrap(), listen);
     }
 }
+
+/// Stars where nothing is set would look like a secret that is.
+#[test]
+fn a_secret_is_hidden_and_none_is_none() {
+    let shown = |flags: &[&str], wanted: &str| {
+        let loaded = load(None, &[KEY], flags).unwrap();
+        loaded.effective.into_iter().find(|(key, _, _)| key == wanted).unwrap().1
+    };
+    assert_eq!(shown(&[], "web.token"), "\"\"");
+    assert_eq!(shown(&[], "providers.scaisend.webhook_secrets"), "[]");
+    assert_eq!(shown(&[], "providers.scaisend.api_key"), "\"********\"");
+    assert_eq!(shown(&["web.token=CANARY"], "web.token"), "\"********\"");
+    let secrets = "providers.scaisend.webhook_secrets";
+    assert_eq!(shown(&["providers.scaisend.webhook_secrets=[\"CANARY\"]"], secrets), "\"********\"");
+}

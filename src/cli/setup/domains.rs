@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{SetupArgs, print_json};
 use crate::address::{Address, Alphabet};
 use crate::cli::Failure;
-use crate::cli::table::columns;
+use crate::cli::table::{columns, yes_or_no};
 use crate::provider::setup::reading::{self, DnsRecord, Domain, Verification};
 use crate::provider::setup::{self, Id, NewDomain, Task};
 
@@ -179,10 +179,6 @@ impl List {
 }
 
 fn row(domain: &Domain) -> Vec<String> {
-    let verified = match domain.verified {
-        Some(true) => "yes",
-        Some(false) => "NO",
-        None => "-",
-    };
+    let verified = yes_or_no(domain.verified);
     vec![domain.id.clone(), verified.to_owned(), domain.domain.clone()]
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::secret_file::{OutArgs, SecretFile};
 use super::{Account, SetupArgs, note, print_json};
-use crate::cli::table::columns;
+use crate::cli::table::{columns, yes_or_no};
 use crate::cli::{Failure, USAGE};
 use crate::provider::setup::reading::{self, Made, Webhook};
 use crate::provider::setup::{self, Id, Task};
@@ -139,11 +139,7 @@ impl List {
 }
 
 fn row(webhook: &Webhook) -> Vec<String> {
-    let sent = match webhook.enabled {
-        Some(true) => "yes",
-        Some(false) => "NO",
-        None => "-",
-    };
+    let sent = yes_or_no(webhook.enabled);
     let failures = webhook.failures.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let last = webhook.last_success_at.clone().unwrap_or_else(|| "-".to_owned());
     vec![webhook.id.clone(), sent.to_owned(), failures, last, webhook.url.clone(), webhook.events.join(",")]
