@@ -6,6 +6,7 @@
 mod effects;
 mod events;
 mod forwards;
+mod listed;
 mod marks;
 mod messages;
 mod readers;

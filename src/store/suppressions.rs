@@ -18,7 +18,7 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub async fn suppressed(&self, key: &str, scopes: &[Scope], now: SystemTime) -> Answer<Option<Suppression>> {
-        if !self.shared.writer.any_suppressed() {
+        if !self.shared.writer.listed().may_hold(key) {
             return Ok(None);
         }
         let (key, scopes) = (key.to_owned(), scopes.to_vec());

@@ -58,7 +58,7 @@ impl Store {
         let old = "WHERE received < ?1 ORDER BY received";
         gone += self.steps(i64::MAX, move |sql, most| drop_events(sql, old, now - events, known, most)).await?;
         gone += self.drop_surplus(settings.max_messages, settings.max_events, known).await?;
-        self.checkpoint().await?;
+        self.tidy().await?;
         Ok(gone)
     }
 
@@ -92,15 +92,18 @@ impl Store {
         Ok(gone)
     }
 
-    /// Empties SQLite's log of writes when nobody waits to write, or it would keep the size it once had.
-    async fn checkpoint(&self) -> Answer<()> {
+    /// What is done when nobody waits to write: empties SQLite's log of writes, or it would keep the size it once had, and
+    /// forgets who is on the list no more.
+    async fn tidy(&self) -> Answer<()> {
         let shared = Arc::clone(&self.shared);
-        let done = tokio::task::spawn_blocking(move || {
-            if let (true, Some(connection)) = (shared.writer.is_idle(), shared.writer.connection().as_ref()) {
+        let done = tokio::task::spawn_blocking(move || match shared.writer.connection().as_ref() {
+            Some(connection) if shared.writer.is_idle() => {
                 writer::checkpoint(connection);
+                shared.writer.listed().sort_out(connection).map_err(|e| shared.writer.explain(&e))
             }
+            _ => Ok(()),
         });
-        done.await.map_err(|e| super::StoreError(format!("the store stopped: {e}")))
+        done.await.unwrap_or_else(|e| Err(super::StoreError(format!("the store stopped: {e}"))))
     }
 }
 

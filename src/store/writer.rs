@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::listed::Listed;
 use super::{Answer, Counters, Place, StoreError, sqlite};
 
 /// Most calls of one transaction: bounds how long the first of them waits.
@@ -50,7 +51,7 @@ pub struct Writer {
     lock: Mutex<Option<File>>,
     queue: Mutex<Queue>,
     trouble: Mutex<Option<StoreError>>,
-    any_suppressed: AtomicBool,
+    listed: Arc<Listed>,
     commits: AtomicU64,
     writes: AtomicU64,
     lost: AtomicU64,
@@ -65,7 +66,7 @@ impl fmt::Debug for Writer {
 impl Writer {
     /// A writer that owns the connection, and the lock on its file.
     pub fn new(place: Place, connection: Connection, lock: Option<File>) -> Answer<Self> {
-        let any = any_suppressed(&connection).map_err(|e| sqlite::explain(&place, &e))?;
+        let listed = Listed::follow(&connection).map_err(|e| sqlite::explain(&place, &e))?;
         Ok(Self {
             file: sqlite::identity(&place),
             place,
@@ -73,16 +74,16 @@ impl Writer {
             lock: Mutex::new(lock),
             queue: Mutex::default(),
             trouble: Mutex::default(),
-            any_suppressed: AtomicBool::new(any),
+            listed,
             commits: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         })
     }
 
-    /// Whether there is any suppression at all.
-    pub fn any_suppressed(&self) -> bool {
-        self.any_suppressed.load(Ordering::Acquire)
+    /// Which addresses may be on the list.
+    pub fn listed(&self) -> &Listed {
+        &self.listed
     }
 
     /// Why the last write failed, if it did.
@@ -226,7 +227,7 @@ impl Writer {
         if let Err(e) = &committed {
             trouble = Some(e.clone());
         }
-        self.learn(sql, trouble, sql.total_changes() != before);
+        self.learn(trouble, sql.total_changes() != before);
         (told, committed)
     }
 
@@ -240,8 +241,7 @@ impl Writer {
     }
 
     /// What the transaction told about the store. One that changed nothing does not prove that it can be written to.
-    fn learn(&self, sql: &Connection, trouble: Option<StoreError>, changed: bool) {
-        self.any_suppressed.store(any_suppressed(sql).unwrap_or(true), Ordering::Release);
+    fn learn(&self, trouble: Option<StoreError>, changed: bool) {
         if trouble.is_some() || changed {
             *lock(&self.trouble) = trouble;
         }
@@ -314,10 +314,6 @@ fn apart<T>(sql: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result
     }
     say("RELEASE job")?;
     done
-}
-
-fn any_suppressed(sql: &Connection) -> rusqlite::Result<bool> {
-    sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM suppressions)")?.query_row([], |row| row.get(0))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,6 +1,7 @@
 //! The store: stories told by calls, the same in memory and in a file; what no order changes; and what goes wrong.
 
 mod faults;
+mod listed;
 mod order;
 mod stories;
 
