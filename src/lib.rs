@@ -12,8 +12,8 @@
 //!
 //! Rooms, high to low; each imports only from below (`tests/it/house.rs` checks it):
 //! `main` · `cli` · `app` · `users` · `smtp`, `web`, `sandbox` · `relay` · `plan`, `report` · `provider` · `config` ·
-//! `controls`, `sender`, `access`, `route` · `outcome`, `store` · `suppression` · `feedback` · `message`, `envelope`, `pattern` · `mime`, `address`, `reply`,
-//! `secret`, `password`, `recent`, `span`, `network`, `files`, `metrics`.
+//! `controls`, `sender`, `access`, `route` · `outcome`, `store` · `suppression` · `feedback` · `message`, `envelope`,
+//! `pattern` · `seats` · `mime`, `address`, `reply`, `secret`, `password`, `recent`, `span`, `network`, `files`, `metrics`.
 
 pub mod access;
 pub mod address;
@@ -39,6 +39,7 @@ pub mod reply;
 pub mod report;
 pub mod route;
 pub mod sandbox;
+pub mod seats;
 pub mod secret;
 pub mod sender;
 pub mod smtp;

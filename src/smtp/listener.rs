@@ -1,11 +1,10 @@
 //! Sockets to connections: binds, accepts, gives out seats, reads PROXY headers, shakes hands, stops accepting when the relay
 //! shuts down.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,9 +14,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config;
 use crate::config::listen::{Listen, Place, Scheme};
-use crate::metrics::Metrics;
-use crate::network::client_network;
 use crate::reply::Reply;
+use crate::seats::Seat;
 use crate::smtp::socket_file::{self, SocketFile};
 use crate::smtp::tls::{HANDSHAKE, Tls};
 use crate::smtp::{Greeted, Protocol, Server, Submit, connection, proxy, session};
@@ -208,7 +206,8 @@ fn receive<R: Submit>(accepted: Accepted, ways: &Arc<Ways>, server: &Arc<Server<
                 Accepted::Unix(stream) => server.tasks.spawn(welcome(stream, peer, seat, ways, shared)),
             };
         }
-        Err(refusal) => {
+        Err(no_seat) => {
+            let refusal = session::busy(no_seat);
             server.metrics.connections_refused.inc();
             tracing::debug!(client = ?peer, %refusal, "connection refused");
             // Within TLS there is no word before the handshake.
@@ -246,7 +245,8 @@ where
                 return;
             }
         }
-        if let Some(Err(refusal)) = greeted.client.map(|client| seat.belongs_to(client)) {
+        if let Some(Err(no_seat)) = greeted.client.map(|client| seat.belongs_to(client)) {
+            let refusal = session::busy(no_seat);
             server.metrics.connections_refused.inc();
             tracing::debug!(client = ?greeted.client, %refusal, "connection refused");
             if ways.listen.scheme != Scheme::Smtps {
@@ -283,96 +283,4 @@ async fn bounded<T, R>(time: Duration, server: &Server<R>, work: impl Future<Out
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-// === Seats ===
-
-/// How many connections there may be, on the whole and from one address.
-#[derive(Debug)]
-pub(crate) struct Seats {
-    most: usize,
-    most_per_client: usize,
-    taken: Mutex<Taken>,
-    metrics: Arc<Metrics>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    total: usize,
-    by_client: HashMap<IpAddr, usize>,
-}
-
-/// One connection's place; free again when this is dropped.
-#[derive(Debug)]
-struct Seat {
-    seats: Arc<Seats>,
-    /// `None` on a Unix socket, and until a proxy has said whom it speaks for.
-    client: Option<IpAddr>,
-}
-
-impl Seats {
-    pub(crate) fn new(smtp: &config::Smtp, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self {
-            most: smtp.max_connections,
-            most_per_client: smtp.max_connections_per_client,
-            taken: Mutex::default(),
-            metrics,
-        })
-    }
-
-    fn take(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Seat, Reply> {
-        let mut taken = self.taken();
-        if taken.total >= self.most {
-            return Err(session::busy("to this relay"));
-        }
-        let client = client.map(client_network);
-        if let Some(client) = client {
-            taken.count(client, self.most_per_client)?;
-        }
-        taken.total += 1;
-        self.metrics.connections_open.inc();
-        Ok(Seat { seats: Arc::clone(self), client })
-    }
-
-    /// The counts are sound after a panic: nothing in between can.
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Taken {
-    fn count(&mut self, client: IpAddr, most: usize) -> Result<(), Reply> {
-        let of_client = self.by_client.entry(client).or_insert(0);
-        if *of_client >= most {
-            return Err(session::busy("from your address"));
-        }
-        *of_client += 1;
-        Ok(())
-    }
-}
-
-impl Seat {
-    /// Counts the seat for a client that a proxy named.
-    fn belongs_to(&mut self, client: IpAddr) -> Result<(), Reply> {
-        let client = client_network(client);
-        self.seats.taken().count(client, self.seats.most_per_client)?;
-        self.client = Some(client);
-        Ok(())
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.seats.taken();
-        taken.total -= 1;
-        if let Some(client) = self.client
-            && let Some(of_client) = taken.by_client.get_mut(&client)
-        {
-            *of_client -= 1;
-            if *of_client == 0 {
-                taken.by_client.remove(&client);
-            }
-        }
-        self.seats.metrics.connections_open.dec();
-    }
 }

@@ -33,8 +33,8 @@ use crate::metrics::Metrics;
 use crate::relay::journal::Journal;
 use crate::relay::{Relay, Settled};
 use crate::reply::Reply;
+use crate::seats::Seats;
 use budget::Budget;
-use listener::Seats;
 use sasl::Authenticate;
 use session::{Admission, Offer, Terms};
 use tls::Tls;
@@ -154,7 +154,7 @@ impl<R: Submit> Server<R> {
         Self {
             relay,
             budget: Budget::new(delivery.max_in_flight_bytes.octets(), Arc::clone(&metrics)),
-            seats: Seats::new(smtp, Arc::clone(&metrics)),
+            seats: Seats::new(smtp.max_connections, smtp.max_connections_per_client, metrics.connections_open.clone()),
             metrics,
             hostname: smtp.hostname.as_str().into(),
             allow: smtp.allow.iter().map(|network| network.0).collect(),

@@ -24,18 +24,19 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics};
+use crate::seats::Seats;
 
 /// Longest wait for the headers of a request, and so for the next request on an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most octets of a request's header: hyper's own bound is some 400 KiB on each connection.
 const MAX_HEADER: usize = 32 << 10;
-/// Most connections at a time; the next ones wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 512;
+/// Most connections at a time, and from one client: nobody alone can keep out the others. Enough for a proxy through which
+/// all of them come.
+const MAX_CONNECTIONS: (usize, usize) = (512, 128);
 /// How long running requests may go on after the shutdown began.
 const GRACE: Duration = Duration::from_secs(5);
 /// The pause after a failed accept: out of file descriptors, most likely, and a loop at full speed frees none.
@@ -129,20 +130,21 @@ fn fresh(response: impl IntoResponse) -> Response {
 ///
 /// `axum::serve` is not used because it sets no timer, without which a client that sends half a header stays for ever.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let seats = Seats::new(MAX_CONNECTIONS.0, MAX_CONNECTIONS.1, Gauge::default());
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
-    while let Some((place, accepted)) =
-        shutdown.run_until_cancelled(async { (Arc::clone(&room).acquire_owned().await, listener.accept().await) }).await
-    {
+    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, peer)) => {
-                let served = connection(stream, Peer(peer), router.clone(), shutdown.clone(), abort.child_token());
-                connections.spawn(async move {
-                    served.await;
-                    drop(place);
-                });
-            }
+            Ok((stream, peer)) => match seats.take(Some(peer.ip())) {
+                Ok(seat) => {
+                    let served = connection(stream, Peer(peer), router.clone(), shutdown.clone(), abort.child_token());
+                    connections.spawn(async move {
+                        served.await;
+                        drop(seat);
+                    });
+                }
+                Err(no_seat) => tracing::debug!(client = %peer.ip(), ?no_seat, "web connection closed: too many"),
+            },
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a web connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Lowest first. A room imports only from lower floors (or from its own folder).
 const FLOORS: &[&[&str]] = &[
     &["address", "reply", "secret", "password", "recent", "network", "span", "files", "metrics", "mime"],
+    &["seats"],
     &["message", "envelope", "pattern"],
     &["feedback"],
     &["suppression"],

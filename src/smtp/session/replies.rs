@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::{Offer, Session, Terms};
 use crate::envelope::TransactionId;
 use crate::reply::{Enhanced, Reply};
+use crate::seats::NoSeat;
 use crate::smtp::Protocol;
 use crate::smtp::codec::Flaw;
 use crate::smtp::sasl::MECHANISMS;
@@ -58,7 +59,11 @@ pub fn fault() -> Reply {
 }
 
 /// The reply to a client that finds all places taken.
-pub fn busy(whose: &'static str) -> Reply {
+pub fn busy(no_seat: NoSeat) -> Reply {
+    let whose = match no_seat {
+        NoSeat::AtAll => "to this relay",
+        NoSeat::ForThisClient => "from your address",
+    };
     reply(421, 7, 0, format!("Too many connections {whose}; try again later"))
 }
 
