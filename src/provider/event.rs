@@ -3,9 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::address::{Address, Alphabet};
@@ -35,38 +34,72 @@ pub struct Told {
     pub reason: Option<String>,
 }
 
-/// Reads one event.
-pub trait Event: DeserializeOwned {
-    /// What it says.
+/// What one event says, or what is wrong with it.
+pub type Tell = fn(&Members<'_>, SystemTime) -> Result<Told, Unverified>;
+
+/// The members of an object. What is missing or of another sort than it should be is not there: an odd member must not
+/// lose an event, whose raw body is kept for whoever looks.
+pub struct Members<'a>(Option<&'a Map<String, Value>>);
+
+impl Members<'_> {
+    /// A text, or a number as a text.
+    pub fn text(&self, name: &str) -> Option<String> {
+        match self.0?.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
+    }
+
+    /// The same of a member that has to be there.
     ///
     /// # Errors
-    /// What is wrong with it.
-    fn tell(self, now: SystemTime) -> Result<Told, Unverified>;
+    /// It is not.
+    pub fn needed(&self, name: &str) -> Result<String, Unverified> {
+        self.text(name).ok_or_else(|| Unverified::Unreadable(format!("it has no {name:?}")))
+    }
+
+    /// An object; without members where there is none.
+    #[must_use]
+    pub fn object(&self, name: &str) -> Self {
+        Self(self.0.and_then(|members| members.get(name)?.as_object()))
+    }
+
+    /// Unix seconds, as a number or a text.
+    pub fn unix(&self, name: &str) -> Option<SystemTime> {
+        let seconds: f64 = self.text(name)?.parse().ok()?;
+        UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
+    }
+
+    /// A time as RFC 3339 writes it.
+    pub fn rfc3339(&self, name: &str) -> Option<SystemTime> {
+        humantime::parse_rfc3339_weak(&self.text(name)?).ok()
+    }
 }
 
 /// The events of a body: one object, or a list of them. What of a list cannot be read is kept as an event of unknown kind:
 /// the others must not be lost by it, and whoever looks finds it.
 ///
 /// # Errors
-/// [`Unverified::Unreadable`] if nothing can be read, and what [`Event::tell`] says.
-pub fn read<E: Event>(body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified> {
+/// [`Unverified::Unreadable`] if nothing can be read, and what `tell` says.
+pub fn read(tell: Tell, body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified> {
     // Reads all of it once, so that nothing in it is nested deeper than serde_json's limit of 128.
     let list = match serde_json::from_slice::<Value>(body).map_err(|e| unreadable(&e))? {
-        Value::Object(_) => return Ok(vec![one::<E>(body.clone(), now)?]),
+        Value::Object(members) => return Ok(vec![feedback(tell(&Members(Some(&members)), now)?, body.clone(), now)]),
         Value::Array(_) => serde_json::from_slice::<Vec<&RawValue>>(body).map_err(|e| unreadable(&e))?,
         _ => return Err(Unverified::Unreadable("it is neither an object nor a list".to_owned())),
     };
-    let raw = list.iter().map(|event| body.slice_ref(event.get().as_bytes()));
     let mut wrong = None;
     let mut events = Vec::with_capacity(list.len());
-    for raw in raw {
-        events.push(match one::<E>(raw.clone(), now) {
+    for raw in list.iter().map(|event| body.slice_ref(event.get().as_bytes())) {
+        let told = match one(tell, &raw, now) {
             Err(Unverified::Unreadable(why)) => {
                 wrong = Some(why.clone());
-                feedback(unknown(why), raw, now)
+                unknown(why)
             }
-            known => known?,
-        });
+            told => told?,
+        };
+        events.push(feedback(told, raw, now));
     }
     match wrong {
         Some(why) if events.iter().all(|event| event.word == UNREADABLE) => Err(Unverified::Unreadable(why)),
@@ -89,9 +122,9 @@ fn unknown(why: String) -> Told {
     }
 }
 
-fn one<E: Event>(raw: Bytes, now: SystemTime) -> Result<Feedback, Unverified> {
-    let event: E = serde_json::from_slice(&raw).map_err(|e| unreadable(&e))?;
-    Ok(feedback(event.tell(now)?, raw, now))
+fn one(tell: Tell, raw: &Bytes, now: SystemTime) -> Result<Told, Unverified> {
+    let members: Map<String, Value> = serde_json::from_slice(raw).map_err(|e| unreadable(&e))?;
+    tell(&Members(Some(&members)), now)
 }
 
 fn feedback(told: Told, raw: Bytes, now: SystemTime) -> Feedback {
@@ -125,33 +158,4 @@ pub fn reason(words: [Option<String>; 2]) -> Option<String> {
         (Some(code), Some(text)) if !text.contains(&code) => Some(format!("{code} {text}")),
         (code, text) => text.or(code),
     }
-}
-
-/// A text or a number, as a text.
-pub fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-/// Unix seconds, as a number or a text.
-///
-/// # Errors
-/// It is neither.
-pub fn unix(value: &Value) -> Result<SystemTime, Unverified> {
-    let seconds = scalar(value).and_then(|text| text.parse::<f64>().ok());
-    let since = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let at = since.and_then(|since| UNIX_EPOCH.checked_add(since));
-    at.ok_or_else(|| Unverified::Unreadable(printable(&format!("timestamp {value} is no time"), MAX_REASON)))
-}
-
-/// A time as RFC 3339 writes it.
-///
-/// # Errors
-/// It is none.
-pub fn rfc3339(text: &str) -> Result<SystemTime, Unverified> {
-    humantime::parse_rfc3339_weak(text)
-        .map_err(|_| Unverified::Unreadable(printable(&format!("{text:?} is no time"), MAX_REASON)))
 }

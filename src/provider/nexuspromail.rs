@@ -5,11 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::answer::{self, Success, cause, error_code, for_all, kind_of_status, success_body};
-use super::event::{self, Event, Told, reason, rfc3339, scalar};
+use super::event::{self, Members, Told, reason};
 use super::signature::{Encoding, Key, Part, Scheme, is_recent};
 use super::{Batch, JsonMailbox, Limits, Pieces, Provider, Request, Response, body_of, from_of, subject_of, to_json};
 use crate::controls::{Capacity, Controls};
@@ -104,47 +103,28 @@ impl Provider for NexusProMail {
     }
 
     fn events(&self, _headers: &HeaderMap, body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified> {
-        event::read::<WebhookEvent>(body, now)
+        event::read(tell, body, now)
     }
 }
 
 /// An event; its `created_at` is signed, and stands for the timestamp that the scheme has not.
-#[derive(Deserialize)]
-struct WebhookEvent {
-    id: Option<String>,
-    r#type: String,
-    created_at: String,
-    #[serde(default)]
-    data: WebhookData,
-}
-
-#[derive(Deserialize, Default)]
-struct WebhookData {
-    message_id: Option<String>,
-    email: Option<String>,
-    timestamp: Option<String>,
-    bounce_code: Option<Value>,
-    bounce_reason: Option<String>,
-}
-
-impl Event for WebhookEvent {
-    fn tell(self, now: SystemTime) -> Result<Told, Unverified> {
-        let created = rfc3339(&self.created_at)?;
-        if !is_recent(created, now, OLDEST, AHEAD) {
-            return Err(Unverified::Stale);
-        }
-        let data = self.data;
-        Ok(Told {
-            id: self.id,
-            // Its names are ours.
-            kind: self.r#type.parse().unwrap_or(EventKind::Unknown),
-            word: self.r#type,
-            at: Some(data.timestamp.map_or(Ok(created), |at| rfc3339(&at))?),
-            message_id: data.message_id,
-            recipient: data.email,
-            reason: reason([data.bounce_code.as_ref().and_then(scalar), data.bounce_reason]),
-        })
+fn tell(event: &Members<'_>, now: SystemTime) -> Result<Told, Unverified> {
+    let no_time = || Unverified::Unreadable("it has no \"created_at\" that is a time".to_owned());
+    let created = event.rfc3339("created_at").ok_or_else(no_time)?;
+    if !is_recent(created, now, OLDEST, AHEAD) {
+        return Err(Unverified::Stale);
     }
+    let (word, data) = (event.needed("type")?, event.object("data"));
+    Ok(Told {
+        id: event.text("id"),
+        // Its names are ours.
+        kind: word.parse().unwrap_or(EventKind::Unknown),
+        word,
+        at: data.rfc3339("timestamp").or(Some(created)),
+        message_id: data.text("message_id"),
+        recipient: data.text("email"),
+        reason: reason([data.text("bounce_code"), data.text("bounce_reason")]),
+    })
 }
 
 fn outcome_of(response: &Response) -> Outcome {

@@ -4,12 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use super::Dialect;
 use crate::feedback::{EventKind, Feedback, Unverified};
-use crate::provider::event::{self, Event, Told, reason, scalar, unix};
+use crate::provider::event::{self, Members, Told, reason};
 use crate::provider::signature::{Encoding, Key, Part, Scheme, Timestamp, only};
 
 /// The events' names; `spam_report` is ScaiSend's, `spamreport` SendGrid's.
@@ -79,9 +77,9 @@ pub(super) fn read(
     now: SystemTime,
 ) -> Result<Vec<Feedback>, Unverified> {
     if dialect == Dialect::SendGrid {
-        return event::read::<SendGridEvent>(body, now);
+        return event::read(tell_sendgrid, body, now);
     }
-    let events = event::read::<ScaiSendEvent>(body, now)?;
+    let events = event::read(tell_scaisend, body, now)?;
     // The body counts, since it is signed and the field is not. One that says something else was put there by somebody
     // else, for a reader that goes by it.
     match (only(headers, SCAISEND_EVENT)?, events.as_slice()) {
@@ -91,59 +89,31 @@ pub(super) fn read(
 }
 
 /// ScaiSend's: one a request, by its pages.
-#[derive(Deserialize)]
-struct ScaiSendEvent {
-    event_id: Option<String>,
-    event_type: String,
-    timestamp: Option<Value>,
-    message_id: Option<String>,
-    recipient_email: Option<String>,
-    #[serde(default)]
-    metadata: Map<String, Value>,
+fn tell_scaisend(event: &Members<'_>, _now: SystemTime) -> Result<Told, Unverified> {
+    let (word, about) = (event.needed("event_type")?, event.object("metadata"));
+    Ok(Told {
+        id: event.text("event_id"),
+        kind: kind(&word, about.text("bounce_type").as_deref()),
+        at: event.unix("timestamp"),
+        message_id: event.text("message_id"),
+        recipient: event.text("recipient_email"),
+        reason: reason([about.text("smtp_response"), about.text("reason")]),
+        word,
+    })
 }
 
-impl Event for ScaiSendEvent {
-    fn tell(self, _now: SystemTime) -> Result<Told, Unverified> {
-        let about = |name: &str| self.metadata.get(name).and_then(scalar);
-        Ok(Told {
-            id: self.event_id,
-            kind: kind(&self.event_type, about("bounce_type").as_deref()),
-            at: self.timestamp.as_ref().map(unix).transpose()?,
-            message_id: self.message_id,
-            recipient: self.recipient_email,
-            reason: reason([about("smtp_response"), about("reason")]),
-            word: self.event_type,
-        })
-    }
-}
-
-/// SendGrid's. The members that it has not made itself are the mail's `custom_args`: any of the optional ones may be such.
-#[derive(Deserialize)]
-struct SendGridEvent {
-    sg_event_id: Option<String>,
-    event: String,
-    timestamp: Option<Value>,
-    sg_message_id: Option<String>,
-    email: Option<String>,
-    r#type: Option<Value>,
-    status: Option<Value>,
-    reason: Option<Value>,
-    response: Option<Value>,
-}
-
-impl Event for SendGridEvent {
-    fn tell(self, _now: SystemTime) -> Result<Told, Unverified> {
-        let text = |value: &Option<Value>| value.as_ref().and_then(scalar);
-        Ok(Told {
-            id: self.sg_event_id,
-            kind: kind(&self.event, text(&self.r#type).as_deref()),
-            at: self.timestamp.as_ref().map(unix).transpose()?,
-            message_id: self.sg_message_id.map(|id| api_id(&id).to_owned()),
-            recipient: self.email,
-            reason: reason([text(&self.status), text(&self.reason).or_else(|| text(&self.response))]),
-            word: self.event,
-        })
-    }
+/// SendGrid's. The members that it has not made itself are the mail's `custom_args`.
+fn tell_sendgrid(event: &Members<'_>, _now: SystemTime) -> Result<Told, Unverified> {
+    let word = event.needed("event")?;
+    Ok(Told {
+        id: event.text("sg_event_id"),
+        kind: kind(&word, event.text("type").as_deref()),
+        at: event.unix("timestamp"),
+        message_id: event.text("sg_message_id").map(|id| api_id(&id).to_owned()),
+        recipient: event.text("email"),
+        reason: reason([event.text("status"), event.text("reason").or_else(|| event.text("response"))]),
+        word,
+    })
 }
 
 fn kind(word: &str, of_type: Option<&str>) -> EventKind {
