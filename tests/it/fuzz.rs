@@ -1,7 +1,7 @@
 //! The fuzz targets without a fuzzer: what they state holds for every seed, and for every input that once broke it.
 //!
-//! The seeds are what the clients of tests/transcripts say, and the mails of tests/messages. `SEEDS=1` writes them where
-//! the fuzzer begins (tests/fuzz/README.md).
+//! The seeds are what the clients of tests/transcripts say, the mails of tests/messages, and the webhooks of
+//! tests/providers. `SEEDS=1` writes them where the fuzzer begins (tests/fuzz/README.md).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::messages::mails;
 use crate::properties::{TARGETS, session};
 use crate::transcripts::{flags, stories, unescape};
+use crate::webhook_cases::bodies;
 
 /// Longer seeds make a fuzzer slow, and are tried here only.
 const LARGE: usize = 16 * 1024;
@@ -57,6 +58,7 @@ fn seeds(target: &str) -> Vec<Input> {
     let of_dialogues = |seed: fn(&Dialogue) -> Vec<u8>| dialogues.iter().map(|d| (d.name.clone(), seed(d))).collect();
     match target {
         "message" => mails().iter().map(|mail| (name_of(mail), fs::read(mail).unwrap())).collect(),
+        "event" => numbered(bodies().into_iter().map(|(kind, body)| [&[kind], &body[..]].concat())),
         "session" => of_dialogues(Dialogue::steered),
         "codec" => of_dialogues(|dialogue| [&[6, 2, 0, u8::MAX], &*dialogue.wire()].concat()),
         "command" => numbered(dialogues.iter().flat_map(|d| d.lines.clone())),

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod codec;
 pub mod command;
+pub mod event;
 pub mod message;
 pub mod reply;
 pub mod sasl;
@@ -17,6 +18,7 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("address", address::holds),
     ("codec", codec::holds),
     ("command", command::holds),
+    ("event", event::holds),
     ("message", message::holds),
     ("sasl", sasl::holds),
     ("session", session::holds),
