@@ -6,7 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
+pub use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// One label `class`: first digit of an SMTP reply.
@@ -103,6 +103,7 @@ pub struct Metrics {
     pub ledger_under_way: Gauge,
     pub ledger_unfinished: Gauge,
     pub suppressed: Counter,
+    pub list_seconds: Histogram,
     pub lists_unasked: Counter,
     pub losses: Counter,
     pub controls_ignored: Counter,
@@ -140,6 +141,7 @@ impl Default for Metrics {
             ledger_under_way: Gauge::default(),
             ledger_unfinished: Gauge::default(),
             suppressed: Counter::default(),
+            list_seconds: Histogram::new([0.000_01, 0.000_1, 0.001, 0.01, 0.1, 1.0]),
             lists_unasked: Counter::default(),
             losses: Counter::default(),
             controls_ignored: Counter::default(),
@@ -194,6 +196,11 @@ impl Metrics {
             "suppressed",
             "Recipients refused because they are on the list of suppressed addresses",
             self.suppressed.clone(),
+        );
+        r.register(
+            "suppression_list_seconds",
+            "Duration of looks at the list of suppressed addresses",
+            self.list_seconds.clone(),
         );
         r.register(
             "lists_unasked",

@@ -92,7 +92,7 @@ impl Relay {
         metrics: Arc<Metrics>,
     ) -> Self {
         let Memory { store, marks, suppression, refused_keys, clear } = memory;
-        let suppressions = Suppressions::new(store.clone(), suppression, clear);
+        let suppressions = Suppressions::new(store.clone(), suppression, clear, metrics.list_seconds.clone());
         let (deadline, partial_failure) = (delivery.deadline, delivery.partial_failure);
         let accounts = accounts.into_iter().map(|account| (account.name().to_owned(), account)).collect();
         let ledger = match marks {

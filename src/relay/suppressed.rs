@@ -12,6 +12,7 @@ use super::account::Account;
 use super::heard::Heard;
 use crate::address::Address;
 use crate::envelope::Transaction;
+use crate::metrics::Histogram;
 use crate::outcome::{Cause, Kind, Outcome, Verdict};
 use crate::recent::Recent;
 use crate::reply::Reply;
@@ -30,6 +31,8 @@ pub struct Suppressions {
     /// Whom the APIs had on none of their lists when they were asked.
     clear: Arc<Recent>,
     heard: Heard,
+    /// How long each look at the list took.
+    seconds: Histogram,
 }
 
 /// One way that a mail may take.
@@ -49,8 +52,8 @@ impl<'a> From<&'a Route> for Way<'a> {
 
 impl Suppressions {
     /// The list in this store.
-    pub fn new(store: Store, policy: Policy, clear: Arc<Recent>) -> Self {
-        Self { store, policy, clear, heard: Heard::of("the list of suppressed addresses") }
+    pub fn new(store: Store, policy: Policy, clear: Arc<Recent>, seconds: Histogram) -> Self {
+        Self { store, policy, clear, heard: Heard::of("the list of suppressed addresses"), seconds }
     }
 
     /// The entry that keeps mail of this sender from a recipient, whichever of the ways it takes. An account that may not
@@ -64,7 +67,10 @@ impl Suppressions {
             let accounts = way.accounts.iter().map(|name| Scope::Account(name.clone()));
             let domain = sender.map(|sender| Scope::SenderDomain(sender.domain().to_owned()));
             let scopes: Vec<Scope> = accounts.chain(domain).collect();
-            let entry = self.heard.answer(self.store.suppressed(&key, &scopes, SystemTime::now())).await??;
+            let began = Instant::now();
+            let entry = self.heard.answer(self.store.suppressed(&key, &scopes, SystemTime::now())).await;
+            self.seconds.observe(began.elapsed().as_secs_f64());
+            let entry = entry??;
             // The weakest of reasons: where it is the one named, there is no other.
             if way.transactional && entry.reason == Reason::Unsubscribe {
                 return None;

@@ -366,6 +366,8 @@ fn the_sandbox_reports_to_the_relay_itself() {
         assert_eq!(metric(&relay, &format!("sidepost_events_total{{account=\"sandbox\",kind=\"{reason}\"}}")), 1);
         let again = run(&["send", "--server", &relay.smtp.to_string(), "--to", recipient]);
         assert!(text(&again.stderr).contains("550 5.7.1"), "{}", text(&again.stderr));
+        assert_eq!(metric(&relay, "sidepost_suppressed_total"), 1);
+        assert_eq!(metric(&relay, "sidepost_suppression_list_seconds_count"), 2);
         relay.signal();
         assert!(relay.process.wait().unwrap().success());
         let log = relay.rest_of_log();

@@ -161,7 +161,7 @@ fn stopped(layers: &Layers, listen: SocketAddr, state: &store::Settings, policy:
     if !path.exists() {
         let path = path.display();
         return Err(Failure::new(format!(
-            "{nobody}. The file of a stopped one, {path} (state.url), is not there either"
+            "{nobody}. The file of a stopped one, {path} (state.url), is not there either: the relay makes it when it first starts"
         )));
     }
     if Store::is_open(&state.url) {
