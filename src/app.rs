@@ -221,15 +221,17 @@ impl Running {
         let admin = build_admin(&config.providers, store.clone(), policy, shown, events.bell.clone())?;
         let admin = admin.router(Gate::new(&config.web.token, web_address));
         let web = Web { metrics, accounts: states(relay), store: store_trouble(store) };
-        let mut router = web::router(web).merge(admin);
+        let (mut router, mut most_per_client) = (web::router(web).merge(admin), web::MAX_PER_CLIENT);
         if sandbox.is_some() {
             let settings = sandbox::Settings { post: webhook_post()?, smtp: first_address(&smtp), alphabet };
             let sandbox = Sandbox::new(settings);
             report_events(&sandbox, &config, events.address);
             router = router.merge(sandbox.router());
+            // A relay has as many connections to its API as it likes.
+            most_per_client = web::MAX_CONNECTIONS;
         }
         let web_shutdown = CancellationToken::new();
-        tokio::spawn(web::serve(ground.web, router, web_shutdown.clone()));
+        tokio::spawn(web::serve(ground.web, router, most_per_client, web_shutdown.clone()));
         let accounts = config.providers.iter().map(|(name, account)| (name.clone(), provider::send_url(account)));
         let accounts = accounts.collect();
         let drain = config.delivery.drain;

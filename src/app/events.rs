@@ -79,7 +79,8 @@ impl Events {
             let max_body = usize::try_from(config.webhooks.max_body.0).unwrap_or(usize::MAX);
             let settings = (max_body, !config.webhooks.forward.is_empty());
             let router = Receiver::new(hooks, store.clone(), settings, bell, metrics).router();
-            events.receiving.spawn(web::serve(listener, router, events.stop_receiving.clone()));
+            let served = web::serve(listener, router, web::MAX_PER_CLIENT, events.stop_receiving.clone());
+            events.receiving.spawn(served);
         }
         Ok(events)
     }

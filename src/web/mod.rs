@@ -34,9 +34,10 @@ use crate::seats::Seats;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most octets of a request's header: hyper's own bound is some 400 KiB on each connection.
 const MAX_HEADER: usize = 32 << 10;
-/// Most connections at a time, and from one client: nobody alone can keep out the others. Enough for a proxy through which
-/// all of them come.
-const MAX_CONNECTIONS: (usize, usize) = (512, 128);
+/// Most connections of a listener at a time.
+pub const MAX_CONNECTIONS: usize = 512;
+/// Most of them from one client: nobody alone can keep out the others. Enough for a proxy through which all of them come.
+pub const MAX_PER_CLIENT: usize = 128;
 /// How long running requests may go on after the shutdown began.
 const GRACE: Duration = Duration::from_secs(5);
 /// The pause after a failed accept: out of file descriptors, most likely, and a loop at full speed frees none.
@@ -129,8 +130,8 @@ fn fresh(response: impl IntoResponse) -> Response {
 /// a [`CancellationToken`] that closes its connection at once and without an answer when it is cancelled.
 ///
 /// `axum::serve` is not used because it sets no timer, without which a client that sends half a header stays for ever.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let seats = Seats::new(MAX_CONNECTIONS.0, MAX_CONNECTIONS.1, Gauge::default());
+pub async fn serve(listener: TcpListener, router: Router, most_per_client: usize, shutdown: CancellationToken) {
+    let seats = Seats::new(MAX_CONNECTIONS, most_per_client, Gauge::default());
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {

@@ -20,7 +20,7 @@ pub async fn serve(router: Router) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let ended = tokio::spawn(sidepost::web::serve(listener, router, shutdown.clone()));
+    let ended = tokio::spawn(sidepost::web::serve(listener, router, sidepost::web::MAX_PER_CLIENT, shutdown.clone()));
     Served { address, shutdown, ended }
 }
 
