@@ -91,7 +91,10 @@ struct Ground {
 
 impl Ground {
     async fn open(config: &Config) -> Result<Self, Fault> {
-        let store = Store::open(&config.state).map_err(|error| Fault::config(format!("state.url: {error}")))?;
+        let store = Store::open_or_wait(&config.state).map_err(|error| Fault::config(format!("state.url: {error}")))?;
+        if let Some(trouble) = store.trouble() {
+            warn!(%trouble, "mail goes on without the store, which is opened as soon as it can be");
+        }
         Ok(Self { web: bind_web(config.web.listen).await?, webhooks: events::bind(config).await?, store })
     }
 }
@@ -188,7 +191,7 @@ impl Running {
         let metrics = Arc::new(Metrics::default());
         let refused_keys = Arc::new(Recent::new(REFUSED_KEY)?);
         let store = ground.store;
-        let marks = kept_marks(&config.state.url, &store).await?;
+        let marks = kept_marks(&config.state.url, &store).await;
         let relay = Arc::new(build_relay(&config, store.clone(), marks, &refused_keys, &metrics)?);
         let tls = Tls::open(&config.smtp.tls)?;
         let users = Users::open(&config.smtp.auth)?;
@@ -317,13 +320,15 @@ impl Signals {
 }
 
 /// The ledger's marks in the store, if that outlives the process.
-async fn kept_marks(place: &store::Place, store: &Store) -> Result<Option<Vec<Mark>>, String> {
-    match place {
-        store::Place::Memory => Ok(None),
-        store::Place::File(_) => {
-            store.marks(SystemTime::now() - ledger::TTL).await.map(Some).map_err(|error| error.to_string())
-        }
+async fn kept_marks(place: &store::Place, store: &Store) -> Option<Vec<Mark>> {
+    if *place == store::Place::Memory {
+        return None;
     }
+    let marks = store.marks(SystemTime::now() - ledger::TTL).await;
+    Some(marks.unwrap_or_else(|error| {
+        warn!(%error, "who was accepted in mails from before the start is not known, should their clients try again");
+        Vec::new()
+    }))
 }
 
 fn build_relay(

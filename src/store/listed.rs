@@ -38,21 +38,25 @@ impl fmt::Debug for Listed {
 }
 
 impl Listed {
-    /// Those on the list of the store that this connection writes; what it adds to the list later is added here.
+    /// Of a list that nobody has read: each address may be on it.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { digest: RandomState::new(), digests: RwLock::default() })
+    }
+
+    /// Takes those on the list of the store that this connection writes; what it adds to the list later is added here.
     ///
     /// # Errors
     /// The connection takes no function or trigger.
-    pub fn follow(writer: &Connection) -> rusqlite::Result<Arc<Self>> {
-        let listed = Arc::new(Self { digest: RandomState::new(), digests: RwLock::default() });
-        let follower = Arc::clone(&listed);
+    pub fn follow(self: &Arc<Self>, writer: &Connection) -> rusqlite::Result<()> {
+        let follower = Arc::clone(self);
         writer.create_scalar_function("remember_listed", 1, FunctionFlags::SQLITE_UTF8, move |call| {
             follower.add(call.get_raw(0).as_str()?);
             Ok(true)
         })?;
         writer.execute_batch(TRIGGER)?;
         // Mail flows without it, and upkeep tries again.
-        let _ = listed.read(writer);
-        Ok(listed)
+        let _ = self.read(writer);
+        Ok(())
     }
 
     /// Whether an address (its key) may be on the list; false: it is not. Never waits: while others are added, each may be.

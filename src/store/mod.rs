@@ -287,9 +287,26 @@ impl Store {
     /// # Errors
     /// It cannot be opened, is no store, is a newer one's, or is open already; and what to do about it.
     pub fn open(settings: &Settings) -> Answer<Self> {
-        let lock = sqlite::lock(&settings.url)?;
-        let connection = sqlite::open(&settings.url)?;
-        let writer = Arc::new(Writer::new(settings.url.clone(), connection, lock)?);
+        let store = Self::of(settings);
+        store.shared.writer.open().map_err(|unopened| unopened.error)?;
+        Ok(store)
+    }
+
+    /// The same for a relay, which goes on without: if the disk is full, read-only or damaged, the store is in
+    /// [`Self::trouble`], refuses all calls, and [`Self::prune`] tries to open it.
+    ///
+    /// # Errors
+    /// As [`Self::open`], if it is nothing that may pass.
+    pub fn open_or_wait(settings: &Settings) -> Answer<Self> {
+        let store = Self::of(settings);
+        match store.shared.writer.open() {
+            Err(unopened) if !unopened.may_pass => Err(unopened.error),
+            _ => Ok(store),
+        }
+    }
+
+    fn of(settings: &Settings) -> Self {
+        let writer = Arc::new(Writer::new(settings.url.clone()));
         let readers = Readers::new(&settings.url, &writer);
         let mut settings = settings.clone();
         if settings.url == Place::Memory {
@@ -297,8 +314,7 @@ impl Store {
             settings.max_events = settings.max_events.min(MOST_IN_MEMORY);
         }
         let lookups = Readers::new(&settings.url, &writer);
-        let shared = Shared { settings, writer, readers, lookups };
-        Ok(Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(Shared { settings, writer, readers, lookups }) }
     }
 
     /// Whether a store is open there now, in this process or another.

@@ -34,9 +34,10 @@ impl Readers {
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Answer<T> {
         let explain = |e| self.writer.explain(&e);
+        self.writer.ready()?;
         let Some(path) = &self.path else {
-            let connection = self.writer.connection();
-            return work(connection.as_ref().ok_or_else(|| self.writer.closed())?).map_err(explain);
+            let state = self.writer.state();
+            return work(state.connection().ok_or_else(|| self.writer.closed())?).map_err(explain);
         };
         let idle = self.idle().pop();
         let connection = idle.map_or_else(|| sqlite::open_reader(path), Ok).map_err(explain)?;

@@ -24,17 +24,66 @@ const LARGEST_PAGE: usize = 1000;
 /// The last millisecond of the year 9999: no later time has a date in four digits.
 const LAST: i64 = 253_402_300_799_999;
 
+/// The database, open for writing.
+#[derive(Debug)]
+pub struct Opened {
+    /// The connection that writes.
+    pub connection: Connection,
+    /// Device and number of the file.
+    identity: Option<(u64, u64)>,
+    /// Held as long as the file is open: one sidepost a file.
+    _lock: Option<File>,
+}
+
+/// Why a database is not open.
+#[derive(Debug)]
+pub struct Unopened {
+    /// What the operator should know.
+    pub error: StoreError,
+    /// Whether it is the disk, or somebody's lock: that may be well again, and is no slip in the configuration.
+    pub may_pass: bool,
+}
+
+impl From<StoreError> for Unopened {
+    fn from(error: StoreError) -> Self {
+        Self { error, may_pass: false }
+    }
+}
+
+impl Unopened {
+    fn of(place: &Place, error: &rusqlite::Error) -> Self {
+        use ErrorCode::{CannotOpen, DatabaseBusy, DatabaseCorrupt, DiskFull, ReadOnly, SystemIoFailure};
+        let of_disk = [CannotOpen, DatabaseBusy, DatabaseCorrupt, DiskFull, ReadOnly, SystemIoFailure];
+        let may_pass = error.sqlite_error_code().is_some_and(|code| of_disk.contains(&code));
+        Self { error: explain(place, error), may_pass }
+    }
+}
+
+impl Opened {
+    /// Opens the place, with its schema up to date, for this process alone.
+    pub fn at(place: &Place) -> Result<Self, Unopened> {
+        let lock = lock(place)?;
+        Ok(Self { connection: open(place)?, identity: identity(place), _lock: lock })
+    }
+
+    /// Whether the file that is open is still the one at its path: what is written to a deleted one is gone with the process.
+    pub fn is_in(&self, place: &Place) -> bool {
+        identity(place) == self.identity
+    }
+}
+
 /// Takes the lock that says: this file is in use. A file of its own, since closing the database file anywhere in the
 /// process would end SQLite's own locks on it (POSIX).
-pub fn lock(place: &Place) -> Answer<Option<File>> {
+fn lock(place: &Place) -> Result<Option<File>, Unopened> {
     let Place::File(path) = place else { return Ok(None) };
     let file = create(&lock_path(path)).map_err(|e| unopenable(path, &e))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(StoreError(format!(
-            "{} is in use by another sidepost; stop that one, or give each its own state.url",
-            path.display()
-        ))),
+        Err(TryLockError::WouldBlock) => {
+            let path = path.display();
+            let words = format!("{path} is in use by another sidepost; stop that one, or give each its own state.url");
+            Err(StoreError(words).into())
+        }
         Err(TryLockError::Error(e)) => Err(unopenable(path, &e)),
     }
 }
@@ -48,7 +97,7 @@ pub fn is_locked(place: &Place) -> bool {
 }
 
 /// Device and number of the file at that place, if there is one.
-pub fn identity(place: &Place) -> Option<(u64, u64)> {
+fn identity(place: &Place) -> Option<(u64, u64)> {
     let Place::File(path) = place else { return None };
     std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
@@ -69,8 +118,8 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 /// The connection that writes, with the schema up to date.
-pub fn open(place: &Place) -> Answer<Connection> {
-    let explain = |e: rusqlite::Error| explain(place, &e);
+fn open(place: &Place) -> Result<Connection, Unopened> {
+    let explain = |e: rusqlite::Error| Unopened::of(place, &e);
     let mut connection = match place {
         Place::Memory => Connection::open_in_memory().map_err(explain)?,
         Place::File(path) => {
@@ -122,11 +171,13 @@ fn keep_safe(path: &Path, connection: &Connection) -> rusqlite::Result<Answer<()
 }
 
 /// A file with something in it has to be sidepost's, and not one of a later sidepost.
-fn check_owner(place: &Place, connection: &Connection) -> Answer<()> {
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0)).map_err(|e| explain(place, &e));
+fn check_owner(place: &Place, connection: &Connection) -> Result<(), Unopened> {
+    let number =
+        |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0)).map_err(|e| Unopened::of(place, &e));
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
     if tables > 0 && number("PRAGMA application_id")? != APPLICATION {
-        return Err(StoreError(format!("{} is another program's database; give state.url another path", place.name())));
+        let words = format!("{} is another program's database; give state.url another path", place.name());
+        return Err(StoreError(words).into());
     }
     let version = number("PRAGMA user_version")?;
     if usize::try_from(version).is_ok_and(|version| version > MIGRATIONS.len()) {
@@ -134,12 +185,13 @@ fn check_owner(place: &Place, connection: &Connection) -> Answer<()> {
             "{} was written by a newer sidepost (schema {version}; this one knows {}); run that one, or another file",
             place.name(),
             MIGRATIONS.len()
-        )));
+        ))
+        .into());
     }
     Ok(())
 }
 
-fn migrate(place: &Place, connection: &mut Connection) -> Answer<()> {
+fn migrate(place: &Place, connection: &mut Connection) -> Result<(), Unopened> {
     let run = |connection: &mut Connection| -> rusqlite::Result<()> {
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let done: usize = transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
@@ -150,7 +202,7 @@ fn migrate(place: &Place, connection: &mut Connection) -> Answer<()> {
         }
         transaction.commit()
     };
-    run(connection).map_err(|e| explain(place, &e))
+    run(connection).map_err(|e| Unopened::of(place, &e))
 }
 
 impl Place {
@@ -163,19 +215,23 @@ impl Place {
     }
 }
 
-fn unopenable(path: &Path, error: &io::Error) -> StoreError {
+fn unopenable(path: &Path, error: &io::Error) -> Unopened {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let folder = path.parent().unwrap_or(path).display();
     let advice = match error.kind() {
         io::ErrorKind::NotFound => format!("make the folder {folder}, owned by the user that sidepost runs as"),
         io::ErrorKind::PermissionDenied => {
             format!("let the user that sidepost runs as write to it and to the folder {folder}")
         }
-        io::ErrorKind::ReadOnlyFilesystem => "mount a volume that can be written to there".to_owned(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!("make room on the disk of {folder}"),
+        ReadOnlyFilesystem => "mount a volume that can be written to there".to_owned(),
+        StorageFull | QuotaExceeded => format!("make room on the disk of {folder}"),
         io::ErrorKind::IsADirectory => "write the path of a file, not of a folder".to_owned(),
         _ => "correct state.url, or the file".to_owned(),
     };
-    StoreError(format!("{} cannot be opened: {error}; {advice}", path.display()))
+    Unopened {
+        error: StoreError(format!("{} cannot be opened: {error}; {advice}", path.display())),
+        may_pass: matches!(error.kind(), QuotaExceeded | ReadOnlyFilesystem | StorageFull),
+    }
 }
 
 /// What an operator should know of an error.

@@ -37,6 +37,7 @@ impl Store {
     /// The store cannot be read or written to; a part may be done.
     pub async fn prune(&self, now: SystemTime) -> Answer<usize> {
         if self.trouble().is_some() {
+            self.reopen().await?;
             self.write(probe).await?;
         }
         let now = millis(now);
@@ -92,11 +93,18 @@ impl Store {
         Ok(gone)
     }
 
+    /// Opens what could not be opened at the start.
+    async fn reopen(&self) -> Answer<()> {
+        let shared = Arc::clone(&self.shared);
+        let opened = tokio::task::spawn_blocking(move || shared.writer.open().map_err(|unopened| unopened.error));
+        opened.await.unwrap_or_else(|e| Err(super::StoreError(format!("the store stopped: {e}"))))
+    }
+
     /// What is done when nobody waits to write: empties SQLite's log of writes, or it would keep the size it once had, and
     /// forgets who is on the list no more.
     async fn tidy(&self) -> Answer<()> {
         let shared = Arc::clone(&self.shared);
-        let done = tokio::task::spawn_blocking(move || match shared.writer.connection().as_ref() {
+        let done = tokio::task::spawn_blocking(move || match shared.writer.state().connection() {
             Some(connection) if shared.writer.is_idle() => {
                 writer::checkpoint(connection);
                 shared.writer.listed().sort_out(connection).map_err(|e| shared.writer.explain(&e))

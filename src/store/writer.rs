@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
@@ -11,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::listed::Listed;
+use super::sqlite::{Opened, Unopened};
 use super::{Answer, Counters, Place, StoreError, sqlite};
 
 /// Most calls of one transaction: bounds how long the first of them waits.
@@ -41,14 +41,31 @@ struct Queue {
     running: bool,
 }
 
+/// Whether there is something to write to.
+pub enum State {
+    /// Not yet: it could not be opened, and is tried again.
+    Waiting,
+    /// There is.
+    Open(Opened),
+    /// No more.
+    Closed,
+}
+
+impl State {
+    /// The connection, for work between transactions.
+    pub fn connection(&self) -> Option<&Connection> {
+        match self {
+            Self::Open(opened) => Some(&opened.connection),
+            Self::Waiting | Self::Closed => None,
+        }
+    }
+}
+
 /// The writer of one store. Nothing runs while there is nothing to write.
 pub struct Writer {
     place: Place,
-    /// Which file it is.
-    file: Option<(u64, u64)>,
-    connection: Mutex<Option<Connection>>,
-    /// Held as long as the file is open: one sidepost a file.
-    lock: Mutex<Option<File>>,
+    state: Mutex<State>,
+    is_open: AtomicBool,
     queue: Mutex<Queue>,
     trouble: Mutex<Option<StoreError>>,
     listed: Arc<Listed>,
@@ -64,21 +81,40 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// A writer that owns the connection, and the lock on its file.
-    pub fn new(place: Place, connection: Connection, lock: Option<File>) -> Answer<Self> {
-        let listed = Listed::follow(&connection).map_err(|e| sqlite::explain(&place, &e))?;
-        Ok(Self {
-            file: sqlite::identity(&place),
+    /// A writer to a place that is not open.
+    pub fn new(place: Place) -> Self {
+        Self {
             place,
-            connection: Mutex::new(Some(connection)),
-            lock: Mutex::new(lock),
+            state: Mutex::new(State::Waiting),
+            is_open: AtomicBool::new(false),
             queue: Mutex::default(),
             trouble: Mutex::default(),
-            listed,
+            listed: Listed::new(),
             commits: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             lost: AtomicU64::new(0),
-        })
+        }
+    }
+
+    /// Opens the place, unless it is open or was closed. What is in the way is the trouble until it can be opened.
+    pub fn open(&self) -> Result<(), Unopened> {
+        let mut state = self.state();
+        if !matches!(*state, State::Waiting) {
+            return Ok(());
+        }
+        let opened = Opened::at(&self.place).inspect_err(|unopened| {
+            *lock(&self.trouble) = Some(unopened.error.clone());
+        })?;
+        self.listed.follow(&opened.connection).map_err(|e| self.explain(&e))?;
+        *state = State::Open(opened);
+        *lock(&self.trouble) = None;
+        self.is_open.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// That the place is open, or why not.
+    pub fn ready(&self) -> Answer<()> {
+        if self.is_open.load(Ordering::Acquire) { Ok(()) } else { Err(self.trouble().unwrap_or_else(|| self.closed())) }
     }
 
     /// Which addresses may be on the list.
@@ -188,12 +224,15 @@ impl Writer {
 
     fn commit(&self, batch: Vec<Job>) {
         let size = batch.len() as u64;
-        let connection = self.connection();
-        let (told, committed) = match connection.as_ref() {
-            Some(sql) => self.transact(sql, batch),
-            None => (refuse(batch, &self.closed()), Err(self.closed())),
+        let state = self.state();
+        let (told, committed) = match (&*state, self.ready()) {
+            (State::Open(opened), Ok(())) => self.transact(opened, batch),
+            (_, ready) => {
+                let error = ready.err().unwrap_or_else(|| self.closed());
+                (refuse(batch, &error), Err(error))
+            }
         };
-        drop(connection);
+        drop(state);
         if committed.is_ok() {
             self.commits.fetch_add(1, Ordering::Relaxed);
             self.writes.fetch_add(size, Ordering::Relaxed);
@@ -204,11 +243,12 @@ impl Writer {
     }
 
     /// One transaction. After some errors (no room, I/O) SQLite has rolled all of it back; then it failed for everybody.
-    fn transact(&self, sql: &Connection, batch: Vec<Job>) -> (Vec<Told>, Answer<()>) {
+    fn transact(&self, opened: &Opened, batch: Vec<Job>) -> (Vec<Told>, Answer<()>) {
+        let sql = &opened.connection;
         let before = sql.total_changes();
         let mut told = Vec::with_capacity(batch.len());
         let mut trouble = None;
-        let mut stands = self.in_place().and_then(|()| begin(sql).map_err(|e| self.explain(&e)));
+        let mut stands = self.in_place(opened).and_then(|()| begin(sql).map_err(|e| self.explain(&e)));
         for job in batch {
             let (tell, failed) = (job.run)(stands.clone().map(|()| sql));
             told.push(tell);
@@ -231,9 +271,8 @@ impl Writer {
         (told, committed)
     }
 
-    /// Whether the file that is open is still the one at its path: what is written to a deleted one is gone with the process.
-    fn in_place(&self) -> Answer<()> {
-        if sqlite::identity(&self.place) == self.file {
+    fn in_place(&self, opened: &Opened) -> Answer<()> {
+        if opened.is_in(&self.place) {
             return Ok(());
         }
         let name = self.place.name();
@@ -247,9 +286,9 @@ impl Writer {
         }
     }
 
-    /// The connection, for work between transactions.
-    pub fn connection(&self) -> MutexGuard<'_, Option<Connection>> {
-        lock(&self.connection)
+    /// For work between transactions.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
     /// What calls are told once it is closed.
@@ -264,10 +303,11 @@ impl Writer {
 
     /// Closes the file, with all that was committed in the file itself.
     pub fn close(&self) {
-        if let Some(connection) = self.connection().take() {
-            checkpoint(&connection);
+        self.is_open.store(false, Ordering::Release);
+        let state = std::mem::replace(&mut *self.state(), State::Closed);
+        if let Some(connection) = state.connection() {
+            checkpoint(connection);
         }
-        lock(&self.lock).take();
     }
 }
 

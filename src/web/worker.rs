@@ -118,6 +118,8 @@ impl Worker {
         match self.store.prune(SystemTime::now()).await {
             Ok(rows) if rows > 0 => tracing::info!(rows, "dropped from the store what was old, or too much"),
             Ok(_) => {}
+            // Said already, by those whose events wait.
+            Err(error) if self.store.trouble().as_ref() == Some(&error) => {}
             Err(error) => tracing::warn!(%error, "the store cannot be kept in order"),
         }
     }

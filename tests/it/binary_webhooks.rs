@@ -332,8 +332,33 @@ fn a_store_in_trouble_refuses_events_and_lets_mail_flow() {
     until("it is taken when the disk is well", || provider.post("sandbox", &headers, body.as_bytes()) == 200);
 }
 
+/// The same at the start, when a restart is the last thing that may end the flow of mail.
 #[test]
-fn a_store_that_cannot_be_opened_is_a_mistake_of_the_configuration() {
+fn a_relay_begins_without_its_store_and_opens_it_when_the_disk_is_well() {
+    let folder = Folder::new("later-hooks");
+    drop(Store::open(&folder.settings()).unwrap());
+    let whole = crate::store::damage(&folder.file());
+    let state = format!("state.url=sqlite://{}", folder.file().display());
+    let secret = format!("providers.sandbox.webhook_secrets={SECRET}");
+    let relay = Relay::sandbox(&["--provider", "nexuspromail", "--set", &state, "--set", &secret]);
+    let (status, ready) = relay.get("/readyz");
+    assert!(status == 200 && ready.contains("is damaged"), "{ready}");
+    let sent = run(&["send", "--server", &relay.smtp.to_string(), "--to", "ok@example.com"]);
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let body = nexus_event("evt_1", "complained", "ann@example.com");
+    let headers = [("X-NexusProMail-Signature", &*nexuspromail_signature(SECRET, body.as_bytes()))];
+    let mut provider = Provider::connect(&relay);
+    assert_eq!(provider.post("sandbox", &headers, body.as_bytes()), 503);
+    std::fs::write(folder.file(), whole).unwrap();
+    until("it is taken when the disk is well", || provider.post("sandbox", &headers, body.as_bytes()) == 200);
+    until("it is acted on", || {
+        let sent = run(&["send", "--server", &relay.smtp.to_string(), "--to", "ann@example.com"]);
+        text(&sent.stderr).contains("550 5.7.1 <ann@example.com> suppressed")
+    });
+}
+
+#[test]
+fn a_store_in_a_place_that_is_none_is_a_mistake_of_the_configuration() {
     let output =
         run(&["sandbox", "--smtp", "127.0.0.1:0", "--web", "127.0.0.1:0", "--set", "state.url=sqlite:///proc/no/x"]);
     assert_eq!(output.status.code(), Some(78));

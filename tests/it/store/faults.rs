@@ -12,7 +12,7 @@ use sidepost::feedback::EventKind;
 use sidepost::store::{EventQuery, Mark, MessageQuery, MessageRecord, Place, Store};
 use sidepost::suppression::{Reason, Scope, Suppression};
 
-use super::{Folder, address, at, event, settings, whole_list};
+use super::{Folder, address, at, damage, event, settings, whole_list};
 
 fn refusal(path: &Path) -> String {
     Store::open(&settings(Place::File(path.to_owned()))).expect_err("opened").to_string()
@@ -355,6 +355,37 @@ fn killed() {
     let again = said.iter().map(|id| event(id, EventKind::BouncedHard, "ann@example.net", 1)).collect();
     let new = runtime.block_on(store.take("main", again, at(1), true)).unwrap();
     assert!(said.len() >= 2000 && new.iter().all(|new| !*new), "an event that was said to be kept is not");
+}
+
+/// A disk in trouble is no reason to take no mail: the relay begins without its store, and has it when the disk is well.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_opened_for_now_is_opened_later() {
+    let folder = Folder::new("later");
+    let store = Store::open(&folder.settings()).unwrap();
+    store.suppress(vec![entry("ann@example.net")]).await.unwrap();
+    store.close().await.unwrap();
+    let whole = damage(&folder.file());
+
+    let words = refusal(&folder.file());
+    assert!(words.contains("is damaged"), "{words}");
+    let store = Store::open_or_wait(&folder.settings()).unwrap();
+    assert_eq!(store.trouble().unwrap().0, words);
+    let take = |id: &str| store.take("main", vec![event(id, EventKind::Opened, "ann@example.net", 1)], at(2), false);
+    assert_eq!(take("e1").await.unwrap_err().0, words);
+    assert_eq!(store.suppressed("bob@example.net", &[], at(2)).await.unwrap_err().0, words);
+    assert_eq!(store.prune(at(1)).await.unwrap_err().0, words);
+
+    fs::write(folder.file(), whole).unwrap();
+    store.prune(at(1)).await.unwrap();
+    assert_eq!(store.trouble(), None);
+    take("e1").await.unwrap();
+    assert!(store.suppressed("ann@example.net", &[], at(2)).await.unwrap().is_some(), "the list is the old one");
+    assert!(refusal(&folder.file()).contains("in use by another sidepost"));
+    store.close().await.unwrap();
+    store.prune(at(1)).await.unwrap_err();
+
+    let elsewhere = settings(Place::File(folder.path().join("no/such/state.db")));
+    assert!(Store::open_or_wait(&elsewhere).is_err(), "a slip is none of those");
 }
 
 /// What is written to a deleted file is gone with the process: nobody is told that it was kept.

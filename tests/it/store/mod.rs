@@ -88,6 +88,15 @@ pub fn event(id: &str, kind: EventKind, recipient: &str, seconds: u64) -> Feedba
     }
 }
 
+/// Spoils a database so that it cannot be opened; returns what it was. (File format §1.6: the root of its schema.)
+pub fn damage(file: &Path) -> Vec<u8> {
+    let whole = std::fs::read(file).unwrap();
+    let mut spoiled = whole.clone();
+    spoiled[100..200].fill(0xa5);
+    std::fs::write(file, spoiled).unwrap();
+    whole
+}
+
 /// The whole list.
 pub async fn whole_list(store: &Store) -> Vec<sidepost::suppression::Suppression> {
     let (mut list, mut after) = (Vec::new(), None);
