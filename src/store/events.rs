@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::sqlite::{Conditions, count, millis, moment, page, page_size, word};
+use super::upkeep::drop_oldest_events;
 use super::{Answer, EventQuery, EventRecord, Page, Store, forwards};
 use crate::address::{Address, Alphabet};
 use crate::feedback::Feedback;
@@ -28,7 +29,7 @@ impl Store {
         received: SystemTime,
         forward: bool,
     ) -> Answer<Vec<bool>> {
-        let account = account.to_owned();
+        let (account, kept) = (account.to_owned(), self.shared.settings.max_events);
         self.write(move |sql| {
             let mut new = Vec::with_capacity(events.len());
             for event in &events {
@@ -42,6 +43,8 @@ impl Store {
                 }
                 new.push(number.is_some());
             }
+            // More than came, should the settings have been higher once; not so many that others wait.
+            drop_oldest_events(sql, kept, received, events.len() * 2 + 10)?;
             Ok(new)
         })
         .await

@@ -7,12 +7,14 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params, params_from_iter};
 
 use super::sqlite::{millis, span};
-use super::{Answer, Store, writer};
+use super::{Answer, Place, Store, writer};
 
 /// Most rows of one step.
 const STEP: i64 = 500;
 /// For so long the providers send an event again (`providers/README`: at most some days); its id is known at least as long.
 const KNOWN: Duration = Duration::from_hours(24 * 7);
+/// Most of those ids in memory: some 15 MB.
+const MOST_SEEN_IN_MEMORY: u64 = 100_000;
 /// How long a client may take to try again.
 const MARKS: Duration = Duration::from_hours(24);
 
@@ -30,7 +32,7 @@ const OLD_MARKS: Rule = Rule { table: "marks", key: "key, recipient", which: "WH
 const OLD_MESSAGES: Rule = Rule { table: "messages", key: "number", which: "WHERE at < ?1" };
 
 impl Store {
-    /// Drops what is older than the settings keep, or too much. Returns how many rows. It also is the try that finds out
+    /// Drops what is older than the settings keep; what is too much went when it was written. Returns how many rows. It also is the try that finds out
     /// whether the store can be written to again.
     ///
     /// # Errors
@@ -58,19 +60,19 @@ impl Store {
         }
         let old = "WHERE received < ?1 ORDER BY received";
         gone += self.steps(i64::MAX, move |sql, most| drop_events(sql, old, now - events, known, most)).await?;
-        gone += self.drop_surplus(settings.max_messages, settings.max_events, known).await?;
+        gone += self.drop_surplus().await?;
         self.tidy().await?;
         Ok(gone)
     }
 
-    async fn drop_surplus(&self, max_messages: u64, max_events: u64, known: i64) -> Answer<usize> {
-        let (messages, events) = self
-            .read(move |sql| Ok((surplus(sql, "messages", max_messages)?, surplus(sql, "events", max_events)?)))
-            .await?;
-        let oldest = Rule { table: "messages", key: "number", which: "WHERE ?1 = 0 ORDER BY at, number" };
-        let gone = self.steps(messages, move |sql, most| oldest.drop(sql, 0, most)).await?;
-        let first = "WHERE ?1 = 0 ORDER BY number";
-        Ok(gone + self.steps(events, move |sql, most| drop_events(sql, first, 0, known, most)).await?)
+    /// In memory, the ids are bounded, too; in a file they are small change.
+    async fn drop_surplus(&self) -> Answer<usize> {
+        if self.shared.settings.url != Place::Memory {
+            return Ok(0);
+        }
+        let surplus = self.read(|sql| surplus(sql, "seen", MOST_SEEN_IN_MEMORY)).await?;
+        let oldest = Rule { table: "seen", key: "account, event_id", which: "WHERE ?1 = 0 ORDER BY received" };
+        self.steps(surplus, move |sql, most| oldest.drop(sql, 0, most)).await
     }
 
     /// Drops at most `most` rows, some at a time; others write in between.
@@ -121,6 +123,20 @@ impl Rule {
         let delete = format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} {which} LIMIT ?2)");
         sql.prepare_cached(&delete)?.execute([value, most])
     }
+}
+
+/// Drops the oldest events when one more would be too many, at most `most` of them, but none whose effects are not done.
+/// `received`: when the newest came.
+pub(super) fn drop_oldest_events(
+    sql: &Connection,
+    kept: u64,
+    received: SystemTime,
+    most: usize,
+) -> rusqlite::Result<()> {
+    let surplus = "WHERE number <= (SELECT max(number) FROM events) - ?1
+                   AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.number = events.number) ORDER BY number";
+    let (kept, most) = (i64::try_from(kept).unwrap_or(i64::MAX), i64::try_from(most).unwrap_or(i64::MAX));
+    drop_events(sql, surplus, kept, millis(received) - span(KNOWN), most).map(drop)
 }
 
 /// Drops events, and remembers the ids of those that may come again (received after `known`).
