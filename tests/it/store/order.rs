@@ -101,6 +101,10 @@ async fn list_after(events: &[Come], step: usize, policy: &Policy) -> Vec<Suppre
         act(&store, policy).await;
         assert_eq!(whole_list(&store).await, list, "replayed");
     }
+    for entry in &list {
+        let found = store.suppressed(&entry.address, std::slice::from_ref(&entry.scope), at(100)).await.unwrap();
+        assert!(found.is_some(), "{entry:?} is on the list and not found");
+    }
     list
 }
 
