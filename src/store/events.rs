@@ -1,5 +1,6 @@
 //! What came by webhooks, each event once, as it came.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -30,6 +31,7 @@ impl Store {
         forward: bool,
     ) -> Answer<Vec<bool>> {
         let (account, kept) = (account.to_owned(), self.shared.settings.max_events);
+        let shared = Arc::clone(&self.shared);
         self.write(move |sql| {
             let mut new = Vec::with_capacity(events.len());
             for event in &events {
@@ -44,7 +46,8 @@ impl Store {
                 new.push(number.is_some());
             }
             // More than came, should the settings have been higher once; not so many that others wait.
-            drop_oldest_events(sql, kept, received, events.len() * 2 + 10)?;
+            let unforwarded = drop_oldest_events(sql, kept, received, events.len() * 2 + 10)?;
+            shared.writer.lose_forwards(unforwarded);
             Ok(new)
         })
         .await
@@ -113,7 +116,8 @@ fn conditions(query: &EventQuery) -> Conditions {
     conditions
 }
 
-/// The number of a new event; `None`: its id came before.
+/// The number of a new event; `None`: its id came before. (It is looked for first: a row that is offered and not taken
+/// uses up a number all the same, and how many events there are is told by their numbers.)
 fn insert(sql: &Connection, account: &str, event: &Feedback, received: SystemTime) -> rusqlite::Result<Option<i64>> {
     let recipient = event.recipient.as_ref().map(Address::as_str);
     let inserted = sql
@@ -122,7 +126,7 @@ fn insert(sql: &Connection, account: &str, event: &Feedback, received: SystemTim
                  (account, event_id, received, kind, word, at, message_id, recipient, folded, reason, raw)
              SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
              WHERE NOT EXISTS (SELECT 1 FROM seen WHERE account = ?1 AND event_id = ?2)
-             ON CONFLICT DO NOTHING",
+                 AND NOT EXISTS (SELECT 1 FROM events WHERE account = ?1 AND event_id = ?2)",
         )?
         .execute(params![
             account,

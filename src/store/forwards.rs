@@ -7,8 +7,13 @@ use rusqlite::{Connection, params};
 use super::sqlite::{count, millis, time};
 use super::{Answer, Forward, Store, events};
 
+/// Nothing is to be tried again later than that, in milliseconds: what seems to be was put there by a clock that has been
+/// set back since.
+const FURTHEST: i64 = 2 * 60 * 60 * 1000;
+
 impl Store {
-    /// The events that are due to be forwarded now, the oldest first.
+    /// The events that are due to be forwarded now: those that were tried least, the oldest of them first. So what the
+    /// application does not want keeps nothing else from it.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -17,11 +22,11 @@ impl Store {
         self.read(move |sql| {
             let select = format!(
                 "SELECT {}, tries FROM outbox JOIN events ON events.number = outbox.number
-                 WHERE next_at <= ?1 ORDER BY outbox.number LIMIT ?2",
+                 WHERE next_at <= ?1 OR next_at > ?1 + ?3 ORDER BY tries, outbox.number LIMIT ?2",
                 events::COLUMNS
             );
             let mut statement = sql.prepare_cached(&select)?;
-            let due = statement.query_map(params![millis(now), most], |row| {
+            let due = statement.query_map(params![millis(now), most, FURTHEST], |row| {
                 let event = events::read(row)?;
                 Ok(Forward { number: event.number, tries: count(row, "tries")?, event })
             })?;

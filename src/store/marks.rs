@@ -1,12 +1,44 @@
 //! The ledger's marks, so that a restart forgets no recipient that was accepted already.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::sqlite::{millis, moment};
 use super::{Answer, Mark, Store, writer};
 use crate::address::{Address, Alphabet};
+
+/// A mark: the message's digest, and the recipient.
+type Key = ([u8; 32], Address);
+
+/// Marks that are still to be dropped.
+#[derive(Debug, Default)]
+pub struct Owed(Mutex<Vec<Key>>);
+
+impl Owed {
+    fn take(&self) -> Vec<Key> {
+        std::mem::take(&mut *self.all())
+    }
+
+    /// How many there is no room for.
+    fn put(&self, keys: &[Key]) -> usize {
+        let mut all = self.all();
+        let room = writer::MOST_POSTED.saturating_sub(all.len());
+        all.extend(keys.iter().take(room).cloned());
+        keys.len().saturating_sub(room)
+    }
+
+    /// These are marked anew.
+    fn forget(&self, marks: &[Mark]) {
+        let is_new = |(key, recipient): &Key| marks.iter().any(|mark| mark.key == *key && mark.recipient == *recipient);
+        self.all().retain(|key| !is_new(key));
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Key>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Store {
     /// Keeps marks; on the disk when this returns.
@@ -14,6 +46,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written to; then none is kept.
     pub async fn mark(&self, marks: Vec<Mark>) -> Answer<()> {
+        self.shared.owed.forget(&marks);
         self.write(move |sql| {
             let mut insert = sql.prepare_cached(
                 "INSERT OR REPLACE INTO marks (key, recipient, account, provider_id, marker, since)
@@ -29,11 +62,33 @@ impl Store {
         .await
     }
 
-    /// Drops the marks of these recipients of a message, without waiting.
+    /// Drops the marks of these recipients of a message, without waiting. Should the write fail, it is tried again with the
+    /// next one, and by upkeep: a mark that stayed would make a later mail of the same octets look like one that was sent.
     pub fn unmark(&self, key: [u8; 32], recipients: Vec<Address>) {
-        self.shared.writer.post(recipients.len(), writer::MOST_POSTED, move |sql| {
+        let mut due = self.shared.owed.take();
+        due.extend(recipients.into_iter().map(|recipient| (key, recipient)));
+        self.unmark_all(due);
+    }
+
+    /// Drops those whose write has failed.
+    pub(super) fn unmark_owed(&self) {
+        let due = self.shared.owed.take();
+        if !due.is_empty() {
+            self.unmark_all(due);
+        }
+    }
+
+    fn unmark_all(&self, due: Vec<Key>) {
+        let (due, shared) = (Arc::new(due), Arc::clone(&self.shared));
+        let left = Arc::clone(&due);
+        let work = move |sql: &Connection| {
             let mut delete = sql.prepare_cached("DELETE FROM marks WHERE key = ?1 AND recipient = ?2")?;
-            recipients.iter().try_for_each(|recipient| delete.execute(params![key, recipient.as_str()]).map(drop))
+            due.iter().try_for_each(|(key, recipient)| delete.execute(params![key, recipient.as_str()]).map(drop))
+        };
+        let weight = left.len();
+        self.shared.writer.post(weight, writer::MOST_POSTED, work, move || {
+            let lost = shared.owed.put(&left);
+            shared.writer.lose(lost);
         });
     }
 

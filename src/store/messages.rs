@@ -1,9 +1,12 @@
 //! The message log: what was told to clients, joined with what is known since.
 
+use std::sync::Arc;
+
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::sqlite::{Conditions, count, millis, moment, page, page_size, word};
+use super::upkeep::drop_oldest_messages;
 use super::{Answer, MessageQuery, MessageRecord, Page, Store, writer};
 
 const SELECT: &str = "SELECT number, id, at, client, principal, sender, recipient, account, provider_id, outcome, reply, \
@@ -15,10 +18,13 @@ impl Store {
     pub fn log(&self, lines: Vec<MessageRecord>) {
         if self.shared.settings.max_messages > 0 {
             let (weight, most) = (lines.len(), self.shared.settings.max_messages);
-            self.shared.writer.post(weight, writer::MOST_LINES, move |sql| {
+            let (writer, lost) = (&self.shared.writer, Arc::clone(&self.shared));
+            let work = move |sql: &Connection| {
                 lines.iter().try_for_each(|line| insert(sql, line))?;
-                drop_oldest(sql, most)
-            });
+                // Upkeep comes once an hour, and what is in memory must not grow until then.
+                drop_oldest_messages(sql, most).map(drop)
+            };
+            writer.post(weight, writer::MOST_LINES, work, move || lost.writer.lose(weight));
         }
     }
 
@@ -60,14 +66,6 @@ fn conditions(query: &MessageQuery) -> Conditions {
         conditions.and_all("(at, number) < (?, ?)", values.into());
     }
     conditions
-}
-
-/// The log never has more lines than it may; upkeep comes once an hour, and what is in memory must not grow until then.
-fn drop_oldest(sql: &Connection, most: u64) -> rusqlite::Result<()> {
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    sql.prepare_cached("DELETE FROM messages WHERE number <= (SELECT max(number) FROM messages) - ?1")?
-        .execute([most])
-        .map(drop)
 }
 
 fn insert(sql: &Connection, line: &MessageRecord) -> rusqlite::Result<()> {

@@ -29,7 +29,7 @@ use crate::suppression::{Reason, Scope};
 use readers::Readers;
 use writer::Writer;
 
-/// Most lines of the log, and most events, in memory: some 5 MB of each.
+/// Most lines of the log, and most events, in memory: some 5 MB of lines, and as much of events if they are small.
 const MOST_IN_MEMORY: u64 = 10_000;
 
 /// `state.url`: where the store is.
@@ -264,6 +264,8 @@ pub struct Counters {
     pub writes: u64,
     /// Lines of the message log and dropped marks that were not written: no room, or the write failed.
     pub lost: u64,
+    /// Events that were dropped, as too old or too many, before the application had got them.
+    pub forwards_lost: u64,
 }
 
 /// The store. A clone is the same store.
@@ -279,6 +281,8 @@ struct Shared {
     readers: Readers,
     /// For look-ups at RCPT, which must not wait behind long lists.
     lookups: Readers,
+    /// Marks that are still to be dropped: the write failed.
+    owed: marks::Owed,
 }
 
 impl Store {
@@ -314,7 +318,7 @@ impl Store {
             settings.max_events = settings.max_events.min(MOST_IN_MEMORY);
         }
         let lookups = Readers::new(&settings.url, &writer);
-        Self { shared: Arc::new(Shared { settings, writer, readers, lookups }) }
+        Self { shared: Arc::new(Shared { settings, writer, readers, lookups, owed: marks::Owed::default() }) }
     }
 
     /// Whether a store is open there now, in this process or another.
@@ -338,6 +342,7 @@ impl Store {
     /// # Errors
     /// The last writes failed.
     pub async fn close(&self) -> Answer<()> {
+        self.unmark_owed();
         let written = self.shared.writer.write(|_| Ok(())).await;
         let shared = Arc::clone(&self.shared);
         let closed = tokio::task::spawn_blocking(move || {

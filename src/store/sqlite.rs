@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,7 @@ const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
 /// `application_id`: the file is sidepost's. The letters "side".
 const APPLICATION: i32 = 0x7369_6465;
 /// How long is waited for somebody else who writes: an operator's sqlite3, a backup.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Statements that a connection keeps ready.
 const STATEMENTS: usize = 64;
 /// Most items of a page.
@@ -76,7 +76,12 @@ impl Opened {
 /// process would end SQLite's own locks on it (POSIX).
 fn lock(place: &Place) -> Result<Option<File>, Unopened> {
     let Place::File(path) = place else { return Ok(None) };
-    let file = create(&lock_path(path)).map_err(|e| unopenable(path, &e))?;
+    let locked = lock_path(path);
+    let file = create(&locked).map_err(|e| unopenable(&locked, &e))?;
+    // Made by root for a relay that runs as somebody else, it would keep that one out.
+    if let Ok(database) = std::fs::metadata(path) {
+        let _ = fchown(&file, Some(database.uid()), Some(database.gid()));
+    }
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => {

@@ -30,7 +30,7 @@ impl Store {
         .await
     }
 
-    /// Puts entries on the list. One that is there keeps the longer `until`, the earlier `since` and the stronger reason.
+    /// Puts entries on the list. One that is there keeps the longer `until`, and the stronger reason with its date.
     /// Returns how many were new.
     ///
     /// # Errors
@@ -148,16 +148,16 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Suppression> {
     })
 }
 
-/// Two claims as one entry: the stronger reason, with its source and evidence; the earlier `since`, the longer `until`.
+/// Two claims as one entry: the stronger reason, or the earlier one of it, with its date, source and evidence; and the
+/// longer `until`.
 fn merged(one: Suppression, other: Suppression) -> Suppression {
-    let since = one.since.min(other.since);
     let until = one.until.zip(other.until).map(|(one, other)| one.max(other));
     let is_weaker = |one: &Suppression, other: &Suppression| {
         let rank = |claim: &Suppression| (claim.reason.strength(), std::cmp::Reverse(claim.since));
         rank(one) < rank(other)
     };
     let named = if is_weaker(&one, &other) { other } else { one };
-    Suppression { since, until, ..named }
+    Suppression { until, ..named }
 }
 
 /// Writes a claim. Of the same one made twice the earlier `since` and the longer `until` stay, in whichever order they come.

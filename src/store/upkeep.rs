@@ -42,6 +42,7 @@ impl Store {
             self.reopen().await?;
             self.write(probe).await?;
         }
+        self.unmark_owed();
         let now = millis(now);
         let settings = self.shared.settings.clone();
         let (messages, events) = (span(settings.keep_messages), span(settings.keep_events));
@@ -59,20 +60,28 @@ impl Store {
             gone += self.steps(i64::MAX, move |sql, most| rule.drop(sql, before, most)).await?;
         }
         let old = "WHERE received < ?1 ORDER BY received";
-        gone += self.steps(i64::MAX, move |sql, most| drop_events(sql, old, now - events, known, most)).await?;
-        gone += self.drop_surplus().await?;
+        let shared = Arc::clone(&self.shared);
+        gone += self
+            .steps(i64::MAX, move |sql, most| {
+                let dropped = drop_events(sql, old, now - events, known, most)?;
+                shared.writer.lose_forwards(dropped.unforwarded);
+                Ok(dropped.events)
+            })
+            .await?;
+        gone += self.drop_surplus(settings.max_messages).await?;
         self.tidy().await?;
         Ok(gone)
     }
 
-    /// In memory, the ids are bounded, too; in a file they are small change.
-    async fn drop_surplus(&self) -> Answer<usize> {
+    /// Lines that the settings kept once and do not keep now; and in memory the ids, which in a file are small change.
+    async fn drop_surplus(&self, max_messages: u64) -> Answer<usize> {
+        let gone = self.steps(i64::MAX, move |sql, _| drop_oldest_messages(sql, max_messages)).await?;
         if self.shared.settings.url != Place::Memory {
-            return Ok(0);
+            return Ok(gone);
         }
         let surplus = self.read(|sql| surplus(sql, "seen", MOST_SEEN_IN_MEMORY)).await?;
         let oldest = Rule { table: "seen", key: "account, event_id", which: "WHERE ?1 = 0 ORDER BY received" };
-        self.steps(surplus, move |sql, most| oldest.drop(sql, 0, most)).await
+        Ok(gone + self.steps(surplus, move |sql, most| oldest.drop(sql, 0, most)).await?)
     }
 
     /// Drops at most `most` rows, some at a time; others write in between.
@@ -125,35 +134,61 @@ impl Rule {
     }
 }
 
-/// Drops the oldest events when one more would be too many, at most `most` of them, but none whose effects are not done.
-/// `received`: when the newest came.
+/// Drops the oldest events beyond those that are kept, at most `most` of them: none whose effects are not done; and those
+/// that the application has not got yet only when there are twice as many. `received`: when the newest came. Returns how
+/// many the application never got.
 pub(super) fn drop_oldest_events(
     sql: &Connection,
     kept: u64,
     received: SystemTime,
     most: usize,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<u64> {
     let surplus = "WHERE number <= (SELECT max(number) FROM events) - ?1
-                   AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.number = events.number) ORDER BY number";
+                   AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.number = events.number)";
+    let arrived = format!("{surplus} AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.number = events.number)");
     let (kept, most) = (i64::try_from(kept).unwrap_or(i64::MAX), i64::try_from(most).unwrap_or(i64::MAX));
-    drop_events(sql, surplus, kept, millis(received) - span(KNOWN), most).map(drop)
+    let known = millis(received) - span(KNOWN);
+    drop_events(sql, &format!("{arrived} ORDER BY number"), kept, known, most)?;
+    let dropped = drop_events(sql, &format!("{surplus} ORDER BY number"), kept.saturating_mul(2), known, most)?;
+    Ok(dropped.unforwarded)
+}
+
+/// What was dropped of events.
+#[derive(Default)]
+struct Dropped {
+    events: usize,
+    /// Those of them that waited to be forwarded.
+    unforwarded: u64,
 }
 
 /// Drops events, and remembers the ids of those that may come again (received after `known`).
-fn drop_events(sql: &Connection, which: &str, value: i64, known: i64, most: i64) -> rusqlite::Result<usize> {
+fn drop_events(sql: &Connection, which: &str, value: i64, known: i64, most: i64) -> rusqlite::Result<Dropped> {
     let select = format!("SELECT number FROM events {which} LIMIT ?2");
     let numbers =
         sql.prepare_cached(&select)?.query_map([value, most], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    let mut dropped = Dropped { events: numbers.len(), unforwarded: 0 };
     for number in &numbers {
         sql.prepare_cached(
             "INSERT OR IGNORE INTO seen SELECT account, event_id, received FROM events WHERE number = ?1 AND received >= ?2",
         )?
         .execute(params![number, known])?;
-        for table in ["outbox", "waiting", "events"] {
-            sql.prepare_cached(&format!("DELETE FROM {table} WHERE number = ?1"))?.execute([number])?;
-        }
+        let drop_from =
+            |table: &str| sql.prepare_cached(&format!("DELETE FROM {table} WHERE number = ?1"))?.execute([number]);
+        dropped.unforwarded += drop_from("outbox")? as u64;
+        drop_from("waiting")?;
+        drop_from("events")?;
     }
-    Ok(numbers.len())
+    Ok(dropped)
+}
+
+/// Drops the oldest lines of the message log beyond those that are kept, at most [`STEP`] of them.
+pub(super) fn drop_oldest_messages(sql: &Connection, kept: u64) -> rusqlite::Result<usize> {
+    let oldest = Rule {
+        table: "messages",
+        key: "number",
+        which: "WHERE number <= (SELECT max(number) FROM messages) - ?1 ORDER BY number",
+    };
+    oldest.drop(sql, i64::try_from(kept).unwrap_or(i64::MAX), STEP)
 }
 
 /// How many rows there are too many.

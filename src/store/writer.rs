@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::runtime::Handle;
@@ -15,6 +16,8 @@ use super::{Answer, Counters, Place, StoreError, sqlite};
 
 /// Most calls of one transaction: bounds how long the first of them waits.
 const BATCH: usize = 512;
+/// Most calls that wait to be written, those whose askers have given up among them: on a disk that hangs they would grow.
+const MOST_CALLS: usize = 10_000;
 /// Most lines of the message log that wait to be written: some 20 MB.
 pub const MOST_LINES: usize = 20_000;
 /// Most of all that nobody waits for. Dropped marks may go on when lines may not: one that stays makes the next mail with the
@@ -72,6 +75,7 @@ pub struct Writer {
     commits: AtomicU64,
     writes: AtomicU64,
     lost: AtomicU64,
+    forwards_lost: AtomicU64,
 }
 
 impl fmt::Debug for Writer {
@@ -93,6 +97,7 @@ impl Writer {
             commits: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            forwards_lost: AtomicU64::new(0),
         }
     }
 
@@ -105,7 +110,9 @@ impl Writer {
         let opened = Opened::at(&self.place).inspect_err(|unopened| {
             *lock(&self.trouble) = Some(unopened.error.clone());
         })?;
-        self.listed.follow(&opened.connection).map_err(|e| self.explain(&e))?;
+        self.listed.follow(&opened.connection).map_err(|e| self.explain(&e)).inspect_err(|error| {
+            *lock(&self.trouble) = Some(error.clone());
+        })?;
         *state = State::Open(opened);
         *lock(&self.trouble) = None;
         self.is_open.store(true, Ordering::Release);
@@ -130,7 +137,12 @@ impl Writer {
     /// What was counted.
     pub fn counters(&self) -> Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counters { commits: read(&self.commits), writes: read(&self.writes), lost: read(&self.lost) }
+        Counters {
+            commits: read(&self.commits),
+            writes: read(&self.writes),
+            lost: read(&self.lost),
+            forwards_lost: read(&self.forwards_lost),
+        }
     }
 
     /// The words for an error.
@@ -144,35 +156,45 @@ impl Writer {
         self: &Arc<Self>,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Answer<T> {
+        if lock(&self.queue).jobs.len() >= MOST_CALLS {
+            return Err(StoreError(format!("{} does not keep up; is its disk slow?", self.place.name())));
+        }
         let (tell, told) = oneshot::channel();
         // The asker may be gone.
         self.push(0, self.job(work, move |answer| drop(tell.send(answer))));
         told.await.unwrap_or_else(|_| Err(StoreError(format!("{}: a write was given up", self.place.name()))))
     }
 
-    /// Writes without waiting. `weight`: how much it is; `most`: how much there may be then of all that does not wait. What
-    /// there is no room for, or fails, is counted.
+    /// Writes without waiting. `weight`: how much it is; `most`: how much there may be then of all that does not wait.
+    /// `failed` is told if there is no room for it, or it fails.
     pub fn post(
         self: &Arc<Self>,
         weight: usize,
         most: usize,
         work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
+        failed: impl FnOnce() + Send + 'static,
     ) {
-        let writer = Arc::clone(self);
-        let lost = move || {
-            writer.lost.fetch_add(weight as u64, Ordering::Relaxed);
-        };
         let has_room = lock(&self.queue).posted.saturating_add(weight) <= most;
         if has_room {
             let told = move |answer: Answer<()>| {
                 if answer.is_err() {
-                    lost();
+                    failed();
                 }
             };
             self.push(weight, self.job(work, told));
         } else {
-            lost();
+            failed();
         }
+    }
+
+    /// So much of what nobody waited for was not written.
+    pub fn lose(&self, weight: usize) {
+        self.lost.fetch_add(weight as u64, Ordering::Relaxed);
+    }
+
+    /// So many events were dropped that the application had not got.
+    pub fn lose_forwards(&self, events: u64) {
+        self.forwards_lost.fetch_add(events, Ordering::Relaxed);
     }
 
     fn job<T: Send + 'static>(
@@ -312,9 +334,11 @@ impl Writer {
 }
 
 /// Moves what was committed from the log of writes to the file, and empties that log. If a reader is in the way it is done
-/// later.
+/// later: those who write must not wait for it.
 pub fn checkpoint(sql: &Connection) {
+    let _ = sql.busy_timeout(Duration::ZERO);
     let _ = sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    let _ = sql.busy_timeout(sqlite::PATIENCE);
 }
 
 /// The duty to work the queue off; done wherever it is dropped, be it that the runtime ends before the task has begun.
