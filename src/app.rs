@@ -38,13 +38,14 @@ use crate::smtp::listener::Door;
 use crate::smtp::sasl::Authenticate;
 use crate::smtp::tls::Tls;
 use crate::smtp::{self, Server};
-use crate::store::{self, Mark, Store};
+use crate::store::{self, Counters, Mark, Store};
 use crate::suppression::Policy;
 use crate::users::{Passthrough, Users};
 use crate::web::admin::{self, Admin, Gate};
 use crate::web::worker::Bell;
 use crate::web::{self, AccountState, Web};
 use events::Events;
+use logging::Logging;
 
 /// Longest wait for a webhook receiver of somebody who tries the sandbox out.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,16 +87,20 @@ impl From<String> for Fault {
 struct Ground {
     web: TcpListener,
     webhooks: Option<TcpListener>,
+    hooks: events::Hooks,
     store: Store,
+    lost: web::Losses,
 }
 
 impl Ground {
-    async fn open(config: &Config) -> Result<Self, Fault> {
+    async fn open(config: &Config, logging: &Logging) -> Result<Self, Fault> {
+        let hooks = events::hooks(config)?;
         let store = Store::open_or_wait(&config.state).map_err(|error| Fault::config(format!("state.url: {error}")))?;
         if let Some(trouble) = store.trouble() {
             warn!(%trouble, "mail goes on without the store, which is opened as soon as it can be");
         }
-        Ok(Self { web: bind_web(config.web.listen).await?, webhooks: events::bind(config).await?, store })
+        let (web, webhooks) = (bind_web(config.web.listen).await?, events::bind(config).await?);
+        Ok(Self { web, webhooks, hooks, lost: losses(store.clone(), logging.lost()), store })
     }
 }
 
@@ -106,8 +111,8 @@ impl Ground {
 pub fn serve(config: Config) -> Result<(), Fault> {
     let inherited = Inherited::of_process()?;
     run(async move {
-        logging::start(&config.log)?;
-        let ground = Ground::open(&config).await?;
+        let logging = logging::start(&config.log)?;
+        let ground = Ground::open(&config, &logging).await?;
         let relay = Running::start(config, ground, None, inherited).await?;
         relay.announce();
         relay.until_signal().await
@@ -120,8 +125,8 @@ pub fn serve(config: Config) -> Result<(), Fault> {
 /// As [`serve`].
 pub fn sandbox(mut config: Config) -> Result<(), Fault> {
     run(async move {
-        logging::start(&config.log)?;
-        let ground = Ground::open(&config).await?;
+        let logging = logging::start(&config.log)?;
+        let ground = Ground::open(&config, &logging).await?;
         let page = local_address(&ground.web)?;
         for account in config.providers.values_mut() {
             account.base_url = format!("http://{page}");
@@ -160,7 +165,11 @@ pub fn ask(settings: &Settings, request: &Request, patience: Duration) -> Result
 
 fn run(program: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|e| format!("the runtime cannot start: {e}"))?.block_on(program)
+    let runtime = runtime.map_err(|e| format!("the runtime cannot start: {e}"))?;
+    let ended = runtime.block_on(program);
+    // A disk that hangs does not keep the process.
+    runtime.shutdown_timeout(LAST_WORDS);
+    ended
 }
 
 /// Everything that runs.
@@ -219,11 +228,11 @@ impl Running {
         }
         let alphabet = if relay.utf8_addresses() { Alphabet::Utf8 } else { Alphabet::Ascii };
         let web_address = local_address(&ground.web)?;
-        let events = Events::start(&config, ground.webhooks, &store, &metrics)?;
+        let events = Events::start(&config, ground.webhooks, ground.hooks, &store, &metrics)?;
         let (policy, shown) = (config.suppression.clone(), config.log.addresses);
         let admin = build_admin(&config.providers, store.clone(), policy, shown, events.bell.clone())?;
         let admin = admin.router(Gate::new(&config.web.token, web_address));
-        let web = Web { metrics, accounts: states(relay), store: store_trouble(store) };
+        let web = Web { metrics, accounts: states(relay), store: store_trouble(store), lost: ground.lost };
         let (mut router, mut most_per_client) = (web::router(web).merge(admin), web::MAX_PER_CLIENT);
         if sandbox.is_some() {
             let settings = sandbox::Settings { post: webhook_post()?, smtp: first_address(&smtp), alphabet };
@@ -280,21 +289,17 @@ impl Running {
             server.relay().reported().await;
         };
         let all_done = async { tokio::join!(mail_done, self.events.stop()) };
+        let ended = async {
+            if tokio::time::timeout(self.drain + LAST_WORDS, all_done).await.is_err() {
+                warn!("the drain time is over and transactions were cut off");
+            }
+            self.web_shutdown.cancel();
+            self.events.close().await;
+        };
         tokio::select! {
-            finished = tokio::time::timeout(self.drain + LAST_WORDS, all_done) => {
-                if finished.is_ok() {
-                    info!("stopped");
-                } else {
-                    warn!("stopped: the drain time is over and transactions were cut off");
-                }
-            }
-            () = self.signals.next() => {
-                warn!("stopped at once by a second signal");
-                return Ok(());
-            }
+            () = ended => info!("stopped"),
+            () = self.signals.next() => warn!("stopped at once by a second signal"),
         }
-        self.events.close().await;
-        self.web_shutdown.cancel();
         Ok(())
     }
 }
@@ -424,6 +429,14 @@ fn states(relay: Arc<Relay>) -> web::Accounts {
 /// The store's part of it.
 fn store_trouble(store: Store) -> web::StoreTrouble {
     Arc::new(move || store.trouble().map(|trouble| trouble.to_string()))
+}
+
+/// What of the log and the store nobody waits for, and was lost.
+fn losses(store: Store, log_lines: impl Fn() -> u64 + Send + Sync + 'static) -> web::Losses {
+    Arc::new(move || {
+        let Counters { lost, forwards_lost, .. } = store.counters();
+        web::Lost { log_lines: log_lines(), records: lost, forwards: forwards_lost }
+    })
 }
 
 /// Lets the sandbox report what becomes of mails to this process itself, signed with its own secrets.

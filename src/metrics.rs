@@ -118,6 +118,9 @@ pub struct Metrics {
     pub forwards: Family<ForwardLabel, Counter>,
     pub forwards_waiting: Gauge,
     pub store_ready: Gauge,
+    pub log_lines_lost: Counter,
+    pub records_lost: Counter,
+    pub forwards_lost: Counter,
 }
 
 impl Default for Metrics {
@@ -156,6 +159,9 @@ impl Default for Metrics {
             forwards: Family::default(),
             forwards_waiting: Gauge::default(),
             store_ready: Gauge::default(),
+            log_lines_lost: Counter::default(),
+            records_lost: Counter::default(),
+            forwards_lost: Counter::default(),
         }
     }
 }
@@ -231,6 +237,13 @@ impl Metrics {
         r.register("suppressions_lifted", "Addresses that events took off the list", self.suppressions_lifted.clone());
         r.register("forwards", "Events posted to webhooks.forward, by result", self.forwards.clone());
         r.register("forwards_waiting", "Events that wait to be forwarded", self.forwards_waiting.clone());
+        r.register("log_lines_lost", "Lines of the log that nobody read in time", self.log_lines_lost.clone());
+        r.register("records_lost", "Lines of the message log that were not stored", self.records_lost.clone());
+        r.register(
+            "forwards_lost",
+            "Events that were dropped, as too old or too many, before webhooks.forward had got them",
+            self.forwards_lost.clone(),
+        );
         r.register("store_ready", "0 while the store cannot be written to", self.store_ready.clone());
     }
 }

@@ -205,3 +205,15 @@ pub fn say(reason: Reason, since: SystemTime) -> String {
     let date = humantime::format_rfc3339_seconds(since).to_string();
     format!("{} on {}", reason.name(), date.split('T').next().unwrap_or_default())
 }
+
+/// What takes an address off the list, to be put into a shell. An address may hold what a shell obeys (RFC 5322 §3.2.3 has
+/// `` ` ``, `$` and `|` in an atom), and a stranger may have put it there.
+pub fn remove_command(address: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '@' | '.' | '-' | '_' | '+');
+    let word = if address.chars().all(is_plain) {
+        address.to_owned()
+    } else {
+        format!("'{}'", address.replace('\'', "'\\''"))
+    };
+    format!("sidepost suppressions remove {word}")
+}

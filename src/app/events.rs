@@ -1,5 +1,6 @@
 //! What runs for the providers' events: the receiver, the one who acts on them, the one who passes them on.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -49,6 +50,7 @@ impl Events {
     pub(super) fn start(
         config: &Config,
         listener: Option<TcpListener>,
+        hooks: Hooks,
         store: &Store,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, Fault> {
@@ -61,8 +63,6 @@ impl Events {
             working: TaskTracker::new(),
             stop_working: CancellationToken::new(),
         };
-        let hooks = config.providers.iter().map(|(name, account)| Ok((name.clone(), hook(name, account)?)));
-        let hooks = hooks.collect::<Result<_, Fault>>()?;
         let worker = Worker {
             store: store.clone(),
             policy: config.suppression.clone(),
@@ -119,6 +119,14 @@ impl Events {
             Err(_) => warn!("the store was not closed: it does not answer"),
         }
     }
+}
+
+/// What verifies each account's requests.
+pub(super) type Hooks = BTreeMap<String, Hook>;
+
+/// Those of all accounts.
+pub(super) fn hooks(config: &Config) -> Result<Hooks, Fault> {
+    config.providers.iter().map(|(name, account)| Ok((name.clone(), hook(name, account)?))).collect()
 }
 
 fn hook(name: &str, account: &crate::config::Provider) -> Result<Hook, Fault> {

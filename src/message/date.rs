@@ -1,6 +1,6 @@
 //! Points in time as people and programs write them in headers.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mail_parser::DateTime;
 
@@ -14,17 +14,19 @@ pub fn internet_date(time: SystemTime) -> String {
 /// 1970.
 pub fn unix_seconds(text: &str) -> Option<u64> {
     let text = text.trim();
-    let seconds = rfc3339(text).or_else(|| {
-        let date = DateTime::parse_rfc822(&format!("{text}\n")).filter(DateTime::is_valid)?;
-        Some(date.to_timestamp())
-    })?;
-    u64::try_from(seconds).ok()
+    if let Some(time) = rfc3339(text) {
+        return time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
+    }
+    let date = DateTime::parse_rfc822(&format!("{text}\n")).filter(DateTime::is_valid)?;
+    u64::try_from(date.to_timestamp()).ok()
 }
 
-fn rfc3339(text: &str) -> Option<i64> {
+/// A point in time as RFC 3339 writes it: the `T` may be a blank, and without an offset it is UTC.
+pub fn rfc3339(text: &str) -> Option<SystemTime> {
     let (local, offset) = split_offset(text);
-    let time = humantime::parse_rfc3339_weak(local).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some(i64::try_from(time.as_secs()).ok()? - offset)
+    let time = humantime::parse_rfc3339_weak(local).ok()?;
+    let by = Duration::from_secs(offset.unsigned_abs());
+    if offset < 0 { time.checked_add(by) } else { time.checked_sub(by) }
 }
 
 /// `±HH:MM` at the end, in seconds east of UTC.

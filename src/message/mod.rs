@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 pub use self::bodies::html_from_text;
 pub use self::content::{Base64Chunks, Content, TransferEncoding};
-pub use self::date::{internet_date, unix_seconds};
+pub use self::date::{internet_date, rfc3339, unix_seconds};
 pub use self::words::one_line;
 use crate::address::Address;
 use crate::mime::{self, Part, parameter};

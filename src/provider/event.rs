@@ -1,20 +1,24 @@
 //! From the body of a verified webhook request to events: what all APIs' events have in common.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::address::{Address, Alphabet};
 use crate::feedback::{EventKind, Feedback, Unverified};
+use crate::message::rfc3339;
 use crate::outcome::printable;
 
 /// Longest reason, in octets.
 const MAX_REASON: usize = 300;
 /// Longest of the provider's own words and ids.
 const MAX_WORD: usize = 255;
+/// Deepest nesting; the providers' events have three levels.
+const DEEPEST: usize = 100;
 
 /// One event as its provider words it, of which nothing is believed to be there.
 pub struct Told {
@@ -37,15 +41,25 @@ pub struct Told {
 /// What one event says, or what is wrong with it.
 pub type Tell = fn(&Members<'_>, SystemTime) -> Result<Told, Unverified>;
 
-/// The members of an object. What is missing or of another sort than it should be is not there: an odd member must not
-/// lose an event, whose raw body is kept for whoever looks.
-pub struct Members<'a>(Option<&'a Map<String, Value>>);
+/// The members of an object, each read when it is asked for. What is missing, of another sort than it should be, or not to
+/// be read (half of a surrogate pair, 1e400) is not there: an odd member must not lose an event, whose raw body is kept for
+/// whoever looks.
+#[derive(Default)]
+pub struct Members<'a>(BTreeMap<String, &'a RawValue>);
 
-impl Members<'_> {
+impl<'a> Members<'a> {
+    fn of(object: &'a RawValue) -> Result<Self, Unverified> {
+        serde_json::from_str(object.get()).map(Self).map_err(|e| unreadable(&e))
+    }
+
+    fn value(&self, name: &str) -> Option<Value> {
+        serde_json::from_str(self.0.get(name)?.get()).ok()
+    }
+
     /// A text, or a number as a text.
     pub fn text(&self, name: &str) -> Option<String> {
-        match self.0?.get(name)? {
-            Value::String(text) => Some(text.clone()),
+        match self.value(name)? {
+            Value::String(text) => Some(text),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
         }
@@ -62,7 +76,7 @@ impl Members<'_> {
     /// An object; without members where there is none.
     #[must_use]
     pub fn object(&self, name: &str) -> Self {
-        Self(self.0.and_then(|members| members.get(name)?.as_object()))
+        self.0.get(name).and_then(|object| Self::of(object).ok()).unwrap_or_default()
     }
 
     /// Unix seconds, as a number or a text.
@@ -73,7 +87,7 @@ impl Members<'_> {
 
     /// A time as RFC 3339 writes it.
     pub fn rfc3339(&self, name: &str) -> Option<SystemTime> {
-        humantime::parse_rfc3339_weak(&self.text(name)?).ok()
+        rfc3339(&self.text(name)?)
     }
 }
 
@@ -83,23 +97,26 @@ impl Members<'_> {
 /// # Errors
 /// [`Unverified::Unreadable`] if nothing can be read, and what `tell` says.
 pub fn read(tell: Tell, body: &Bytes, now: SystemTime) -> Result<Vec<Feedback>, Unverified> {
-    // Reads all of it once, so that nothing in it is nested deeper than serde_json's limit of 128.
-    let list = match serde_json::from_slice::<Value>(body).map_err(|e| unreadable(&e))? {
-        Value::Object(members) => return Ok(vec![feedback(tell(&Members(Some(&members)), now)?, body.clone(), now)]),
-        Value::Array(_) => serde_json::from_slice::<Vec<&RawValue>>(body).map_err(|e| unreadable(&e))?,
+    if depth(body) > DEEPEST {
+        return Err(Unverified::Unreadable("it is nested too deeply".to_owned()));
+    }
+    let whole: &RawValue = serde_json::from_slice(body).map_err(|e| unreadable(&e))?;
+    let list: Vec<&RawValue> = match whole.get().as_bytes().first() {
+        Some(b'{') => return Ok(vec![feedback(tell(&Members::of(whole)?, now)?, body.clone(), now)]),
+        Some(b'[') => serde_json::from_str(whole.get()).map_err(|e| unreadable(&e))?,
         _ => return Err(Unverified::Unreadable("it is neither an object nor a list".to_owned())),
     };
     let mut wrong = None;
     let mut events = Vec::with_capacity(list.len());
-    for raw in list.iter().map(|event| body.slice_ref(event.get().as_bytes())) {
-        let told = match one(tell, &raw, now) {
+    for event in list {
+        let told = match Members::of(event).and_then(|members| tell(&members, now)) {
             Err(Unverified::Unreadable(why)) => {
                 wrong = Some(why.clone());
                 unknown(why)
             }
             told => told?,
         };
-        events.push(feedback(told, raw, now));
+        events.push(feedback(told, body.slice_ref(event.get().as_bytes()), now));
     }
     match wrong {
         Some(why) if events.iter().all(|event| event.word == UNREADABLE) => Err(Unverified::Unreadable(why)),
@@ -122,9 +139,22 @@ fn unknown(why: String) -> Told {
     }
 }
 
-fn one(tell: Tell, raw: &Bytes, now: SystemTime) -> Result<Told, Unverified> {
-    let members: Map<String, Value> = serde_json::from_slice(raw).map_err(|e| unreadable(&e))?;
-    tell(&Members(Some(&members)), now)
+/// How deeply objects and lists are nested in what may be JSON.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_text, mut is_escaped) = (false, false);
+    for octet in json {
+        match octet {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = in_text,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
 }
 
 fn feedback(told: Told, raw: Bytes, now: SystemTime) -> Feedback {

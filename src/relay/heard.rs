@@ -11,6 +11,8 @@ use crate::store::{Answer, StoreError};
 
 /// Longest wait for the store: the client waits as well, and has a deadline of its own.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The same once it has failed: each mail would wait again for what it most likely does not get.
+const SHORT_PATIENCE: Duration = Duration::from_millis(20);
 
 /// One use of the store. Mail flows without it.
 #[derive(Debug)]
@@ -27,9 +29,10 @@ impl Heard {
 
     /// The answer, if it is one and comes soon. What is asked for is done all the same when nobody waits any more.
     pub(super) async fn answer<T>(&self, asked: impl Future<Output = Answer<T>>) -> Option<T> {
-        let answer = timeout(PATIENCE, asked).await;
+        let patience = if self.is_failing.load(Ordering::Relaxed) { SHORT_PATIENCE } else { PATIENCE };
+        let answer = timeout(patience, asked).await;
         let answer =
-            answer.unwrap_or_else(|_| Err(StoreError(format!("no answer within {PATIENCE:?}; is the disk slow?"))));
+            answer.unwrap_or_else(|_| Err(StoreError(format!("no answer within {patience:?}; is the disk slow?"))));
         let was_failing = self.is_failing.swap(answer.is_err(), Ordering::Relaxed);
         match &answer {
             Err(error) if !was_failing => warn!(%error, "{} cannot be used; mail goes on without", self.what),

@@ -188,8 +188,10 @@ impl Ledger {
     /// One that is kept in this store, with the marks that an earlier process left there.
     pub fn kept(metrics: Arc<Metrics>, store: Store, marks: Vec<store::Mark>) -> Self {
         let ledger = Self { store: Some(store), ..Self::new(metrics) };
+        let (now, today) = (Instant::now(), SystemTime::now());
         for mark in marks {
-            ledger.enter_marks(mark.key, vec![mark.into()]);
+            let age = today.duration_since(mark.since).unwrap_or_default();
+            ledger.enter_marks(mark.key, now.checked_sub(age).unwrap_or(now), vec![mark.into()]);
         }
         ledger
     }
@@ -289,22 +291,20 @@ impl Ledger {
 
     fn remember(&self, transaction: &Transaction, marks: Vec<Mark>) {
         if !marks.is_empty() {
-            self.enter_marks(key(transaction), marks);
+            self.enter_marks(key(transaction), Instant::now(), marks);
         }
     }
 
-    fn enter_marks(&self, key: Key, marks: Vec<Mark>) {
+    fn enter_marks(&self, key: Key, since: Instant, marks: Vec<Mark>) {
         let mut entries = self.entries();
         if entries.by_age.len() >= MOST {
             entries.drop_oldest();
         }
-        let fresh = || Entry { since: Instant::now(), marks: HashMap::new() };
-        let entry = entries.of.entry(key).or_insert_with(fresh);
-        entry.since = Instant::now();
+        let entry = entries.of.entry(key).or_insert_with(|| Entry { since, marks: HashMap::new() });
+        entry.since = since;
         for mark in marks {
             entry.add(mark);
         }
-        let since = entry.since;
         entries.by_age.push_back((since, key));
         self.show(&entries);
     }

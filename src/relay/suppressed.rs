@@ -18,7 +18,7 @@ use crate::recent::Recent;
 use crate::reply::Reply;
 use crate::route::Route;
 use crate::store::Store;
-use crate::suppression::{Policy, Reason, Scope, Suppression, say};
+use crate::suppression::{Policy, Reason, Scope, Suppression, remove_command, say};
 
 /// Longest wait for an API's own list at RCPT.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -144,7 +144,7 @@ pub fn refusal(recipient: &Address, entry: &Suppression) -> Reply {
     Reply::new(
         row.code,
         row.enhanced,
-        format!("<{recipient}> suppressed: {what} (sidepost suppressions remove {recipient})"),
+        format!("<{recipient}> suppressed: {what} ({})", remove_command(recipient.as_str())),
     )
 }
 

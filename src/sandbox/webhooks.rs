@@ -279,7 +279,7 @@ fn fields_of(api: ProviderKind, body: &[u8], documented: &[&str]) -> Result<Map<
     }
 }
 
-/// Whoever can reach the sandbox must not be able to make it post into the network.
+/// As the real APIs: https anywhere. Without TLS to this machine alone, so that nobody's events cross a network in the clear.
 fn url_of(api: ProviderKind, url: Option<&Value>) -> Result<String, Refusal> {
     let url = url.and_then(Value::as_str).and_then(|url| setup::webhook_url(url).ok());
     url.ok_or_else(|| refuse(api, "url", "must be https, or http to this machine".to_owned()))

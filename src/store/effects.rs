@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, Row, ToSql, named_params, params};
 
-use super::sqlite::{millis, moment, span, time, word};
+use super::sqlite::{millis, moment, span, time, word_or};
 use super::suppressions::{claim, lifted, strength};
 use super::{Acted, Answer, Changed, Store, events};
 use crate::address::{Address, Alphabet};
@@ -262,7 +262,7 @@ impl Scene<'_> {
             number: row.get("number")?,
             account: row.get("account")?,
             event_id: row.get("event_id")?,
-            kind: word(row, "kind")?,
+            kind: word_or(row, "kind", EventKind::Unknown)?,
             at: moment(row, "at")?,
             received: moment(row, "received")?,
             address: recipient.map(|recipient| self.policy.key(&recipient)).zip(folded),

@@ -6,11 +6,11 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::sqlite::{Conditions, count, millis, moment, page, page_size, word};
+use super::sqlite::{Conditions, count, millis, moment, page, page_size, word_or};
 use super::upkeep::drop_oldest_events;
 use super::{Answer, EventQuery, EventRecord, Page, Store, forwards};
 use crate::address::{Address, Alphabet};
-use crate::feedback::Feedback;
+use crate::feedback::{EventKind, Feedback};
 
 /// The columns of [`read`].
 pub(super) const COLUMNS: &str = "events.number, account, event_id, received, kind, word, at, message_id, recipient, \
@@ -173,7 +173,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<EventRecord> {
         processed: row.get("processed")?,
         feedback: Feedback {
             event_id: row.get("event_id")?,
-            kind: word(row, "kind")?,
+            kind: word_or(row, "kind", EventKind::Unknown)?,
             word: row.get("word")?,
             at: moment(row, "at")?,
             message_id: row.get("message_id")?,

@@ -21,8 +21,10 @@ impl Store {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         self.read(move |sql| {
             let select = format!(
-                "SELECT {}, tries FROM outbox JOIN events ON events.number = outbox.number
-                 WHERE next_at <= ?1 OR next_at > ?1 + ?3 ORDER BY tries, outbox.number LIMIT ?2",
+                "SELECT {}, tries FROM (
+                     SELECT number AS place, tries FROM outbox WHERE next_at <= ?1 OR next_at > ?1 + ?3
+                     ORDER BY tries, number LIMIT ?2
+                 ) JOIN events ON events.number = place ORDER BY tries, place",
                 events::COLUMNS
             );
             let mut statement = sql.prepare_cached(&select)?;

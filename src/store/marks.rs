@@ -30,9 +30,8 @@ impl Owed {
     }
 
     /// These are marked anew.
-    fn forget(&self, marks: &[Mark]) {
-        let is_new = |(key, recipient): &Key| marks.iter().any(|mark| mark.key == *key && mark.recipient == *recipient);
-        self.all().retain(|key| !is_new(key));
+    fn forget(&self, keys: &[Key]) {
+        self.all().retain(|key| !keys.contains(key));
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Key>> {
@@ -46,20 +45,24 @@ impl Store {
     /// # Errors
     /// The store cannot be written to; then none is kept.
     pub async fn mark(&self, marks: Vec<Mark>) -> Answer<()> {
-        self.shared.owed.forget(&marks);
-        self.write(move |sql| {
-            let mut insert = sql.prepare_cached(
-                "INSERT OR REPLACE INTO marks (key, recipient, account, provider_id, marker, since)
+        let keys: Vec<Key> = marks.iter().map(|mark| (mark.key, mark.recipient.clone())).collect();
+        let kept = self
+            .write(move |sql| {
+                let mut insert = sql.prepare_cached(
+                    "INSERT OR REPLACE INTO marks (key, recipient, account, provider_id, marker, since)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?;
-            for mark in &marks {
-                let since = millis(mark.since);
-                let Mark { key, recipient, account, provider_id, marker, .. } = mark;
-                insert.execute(params![key, recipient.as_str(), account, provider_id, marker, since])?;
-            }
-            Ok(())
-        })
-        .await
+                )?;
+                for mark in &marks {
+                    let since = millis(mark.since);
+                    let Mark { key, recipient, account, provider_id, marker, .. } = mark;
+                    insert.execute(params![key, recipient.as_str(), account, provider_id, marker, since])?;
+                }
+                Ok(())
+            })
+            .await;
+        // What was to be dropped before that is not to be dropped now.
+        self.shared.owed.forget(&keys);
+        kept
     }
 
     /// Drops the marks of these recipients of a message, without waiting. Should the write fail, it is tried again with the

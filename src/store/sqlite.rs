@@ -12,7 +12,8 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Row, params_fr
 use super::{Answer, Page, Place, StoreError};
 
 /// What is done to a file of each schema version to make it the next one's; `user_version` counts them.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema.sql"), "CREATE INDEX outbox_order ON outbox (tries, number, next_at)"];
 /// `application_id`: the file is sidepost's. The letters "side".
 const APPLICATION: i32 = 0x7369_6465;
 /// How long is waited for somebody else who writes: an operator's sqlite3, a backup.
@@ -77,7 +78,10 @@ impl Opened {
 fn lock(place: &Place) -> Result<Option<File>, Unopened> {
     let Place::File(path) = place else { return Ok(None) };
     let locked = lock_path(path);
-    let file = create(&locked).map_err(|e| unopenable(&locked, &e))?;
+    let file = create(&locked).map_err(|e| {
+        let is_folder = e.kind() == io::ErrorKind::NotFound;
+        unopenable(if is_folder { path } else { &locked }, &e)
+    })?;
     // Made by root for a relay that runs as somebody else, it would keep that one out.
     if let Ok(database) = std::fs::metadata(path) {
         let _ = fchown(&file, Some(database.uid()), Some(database.gid()));
@@ -273,6 +277,12 @@ pub fn time(millis: i64) -> SystemTime {
 /// So long, in milliseconds.
 pub fn span(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).map_or(LAST, |millis| millis.min(LAST))
+}
+
+/// Reads a column that holds one of our own words; one of a later version's is `other`. One row must not hold up the rest.
+pub fn word_or<T: std::str::FromStr>(row: &Row<'_>, column: &str, other: T) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    Ok(text.parse().unwrap_or(other))
 }
 
 /// Reads a column that holds one of our own words.

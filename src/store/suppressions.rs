@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::sqlite::{Conditions, millis, moment, page, page_size, time, word};
+use super::sqlite::{Conditions, millis, moment, page, page_size, time, word, word_or};
 use super::{Answer, Page, Store, SuppressionQuery};
-use crate::suppression::{Scope, Suppression};
+use crate::suppression::{Reason, Scope, Suppression};
 
 const SELECT: &str = "SELECT address, scope, reason, source, since, until, evidence FROM suppressions";
 
@@ -140,7 +140,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Suppression> {
     Ok(Suppression {
         address: row.get("address")?,
         scope: word(row, "scope")?,
-        reason: word(row, "reason")?,
+        reason: word_or(row, "reason", Reason::Manual)?,
         source: row.get("source")?,
         since: moment(row, "since")?,
         until: row.get::<_, Option<i64>>("until")?.map(time),

@@ -12,7 +12,8 @@ use super::{Answer, Place, Store, writer};
 /// Most rows of one step.
 const STEP: i64 = 500;
 /// For so long the providers send an event again (`providers/README`: at most some days); its id is known at least as long.
-const KNOWN: Duration = Duration::from_hours(24 * 7);
+/// And an hour: a request is believed for that week, by a clock that may be some minutes ahead.
+const KNOWN: Duration = Duration::from_hours(24 * 7 + 1);
 /// Most of those ids in memory: some 15 MB.
 const MOST_SEEN_IN_MEMORY: u64 = 100_000;
 /// How long a client may take to try again.

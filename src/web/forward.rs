@@ -87,8 +87,12 @@ impl Forwarder {
         }
     }
 
-    /// Posts those that are due, the oldest first.
+    /// Posts those that are due, in the store's order. Not while nobody could write down that they arrived: they would be
+    /// posted again and again.
     async fn round(&self) -> Answer<Next> {
+        if self.store.trouble().is_some() {
+            return Ok(Next::Outage);
+        }
         let due = self.store.forwards((self.clock)(), MOST).await?;
         if due.is_empty() {
             let next = self.store.next_forward().await?;
@@ -96,10 +100,11 @@ impl Forwarder {
             return Ok(Next::Idle(wait.clamp(Duration::from_millis(10), IDLE)));
         }
         let arrived = join_all(due.iter().map(|event| self.post(event))).await;
-        for (event, arrived) in due.iter().zip(&arrived) {
+        let written = join_all(due.iter().zip(&arrived).map(|(event, arrived)| {
             let again = (!arrived).then(|| (self.clock)() + pause(EVENT_PAUSE, event.tries, fastrand::f64()));
-            self.store.forwarded(event.number, again).await?;
-        }
+            self.store.forwarded(event.number, again)
+        }));
+        written.await.into_iter().collect::<Answer<Vec<()>>>()?;
         Ok(if arrived.contains(&true) { Next::Now } else { Next::Outage })
     }
 

@@ -9,6 +9,7 @@ pub mod admin;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -24,6 +25,7 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +34,8 @@ use crate::seats::Seats;
 
 /// Longest wait for the headers of a request, and so for the next request on an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for a client that does not read its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most octets of a request's header: hyper's own bound is some 400 KiB on each connection.
 const MAX_HEADER: usize = 32 << 10;
 /// Most connections of a listener at a time.
@@ -66,6 +70,20 @@ pub type Accounts = Arc<dyn Fn() -> Vec<AccountState> + Send + Sync>;
 /// Why the store cannot be written to; asked at each readiness probe and by /metrics.
 pub type StoreTrouble = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
+/// What was lost since the start, because nobody waits for it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lost {
+    /// Lines of the log: whoever reads it is too slow.
+    pub log_lines: u64,
+    /// Lines of the message log, and the like, that were not written to the store.
+    pub records: u64,
+    /// Events that were dropped before the application had got them.
+    pub forwards: u64,
+}
+
+/// Asked by /metrics.
+pub type Losses = Arc<dyn Fn() -> Lost + Send + Sync>;
+
 /// What the three pages are made from.
 #[derive(Clone)]
 pub struct Web {
@@ -75,6 +93,8 @@ pub struct Web {
     pub accounts: Accounts,
     /// The store's state.
     pub store: StoreTrouble,
+    /// What was lost.
+    pub lost: Losses,
 }
 
 /// `GET /readyz`.
@@ -114,6 +134,14 @@ async fn readiness(State(web): State<Web>) -> Response {
 
 async fn metrics(State((registry, web)): State<(Arc<Registry>, Web)>) -> Response {
     web.metrics.store_ready.set((web.store)().is_none().into());
+    let Lost { log_lines, records, forwards } = (web.lost)();
+    for (counter, now) in [
+        (&web.metrics.log_lines_lost, log_lines),
+        (&web.metrics.records_lost, records),
+        (&web.metrics.forwards_lost, forwards),
+    ] {
+        counter.inner().store(now, Ordering::Relaxed);
+    }
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => fresh(([(header::CONTENT_TYPE, OPENMETRICS)], text)),
@@ -170,6 +198,8 @@ async fn connection(
 ) {
     // Answers are small and often follow each other: Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let answering = TowerToHyperService::new(router);
     let extension = hang_up.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
@@ -181,7 +211,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
         biased;

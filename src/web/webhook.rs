@@ -28,8 +28,11 @@ use crate::store::Store;
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the disk; the provider waits 30 s for its answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Most octets of requests that are held at a time: anybody can send some before their signature is looked at.
+/// Most octets of large requests that are held at a time: anybody can send some before their signature is looked at.
 const MAX_READING: usize = 64 << 20;
+/// So many octets of each request do not count for that: events have as many at most, nearly always, and whoever sends
+/// large requests in their place must not keep them out. There are as many requests as connections.
+const FREE: usize = 64 << 10;
 /// Most octets of a request that are read although they are too many: most clients look for an answer only when they have
 /// sent everything.
 const MAX_DROPPED: usize = 16 << 20;
@@ -137,10 +140,10 @@ impl Receiver {
         }
         let (parts, body) = request.into_parts();
         let read = timeout(READ_TIMEOUT, self.read(&parts.headers, body));
-        let (body, _place) = read.await.map_err(|_| Refusal::Slow)??;
+        let (body, place) = read.await.map_err(|_| Refusal::Slow)??;
         let now = SystemTime::now();
         let events = hook.provider.feedback(&parts.headers, &body, &hook.secrets, now).map_err(Refusal::Unverified)?;
-        self.keep(account, events, now).await
+        self.keep(account, events, now, place).await
     }
 
     /// The whole body, and the place that it takes.
@@ -161,7 +164,8 @@ impl Receiver {
                 (octets, place) = (BytesMut::new(), None);
                 continue;
             }
-            let more = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+            let more = chunk.len().min(seen.saturating_sub(FREE));
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
             let more = Arc::clone(&self.reading).try_acquire_many_owned(more).map_err(|_| Refusal::Busy)?;
             match &mut place {
                 Some(place) => place.merge(more),
@@ -173,7 +177,13 @@ impl Receiver {
     }
 
     /// Stores them, and wakes those who do what they ask for. Goes on to its end even if the provider has hung up.
-    async fn keep(&self, account: &str, events: Vec<Feedback>, now: SystemTime) -> Result<(usize, usize), Refusal> {
+    async fn keep(
+        &self,
+        account: &str,
+        events: Vec<Feedback>,
+        now: SystemTime,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<(usize, usize), Refusal> {
         let kinds: Vec<_> = events.iter().map(|event| event.kind.name()).collect();
         if kinds.is_empty() {
             return Ok((0, 0));
@@ -185,6 +195,7 @@ impl Receiver {
             if new.is_ok() {
                 bell.ring();
             }
+            drop(place);
             new
         });
         let stored = timeout(STORE_TIMEOUT, stored).await;

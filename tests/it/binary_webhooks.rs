@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -241,7 +240,8 @@ fn a_flood_does_not_fill_the_log() {
     assert!(events.is_empty());
 }
 
-/// Every 200 that was said is in the store, and is acted on after the restart.
+/// Every 200 that was said is in the store, and is acted on after the restart. (That nobody reads the log, with a line for
+/// each effect, holds up nothing.)
 #[test]
 fn a_kill_loses_nothing_that_was_said() {
     const ALL: usize = 10_000;
@@ -272,9 +272,6 @@ fn a_kill_loses_nothing_that_was_said() {
     assert!((ALL / 2..ALL).contains(&said.len()), "killed in the middle, not after {}", said.len());
 
     let relay = serve(&folder, &key, &[]);
-    // Each effect is a line in the log, and a pipe that nobody reads is full after some hundred.
-    let log = relay.log.get_ref().as_fd().try_clone_to_owned().unwrap();
-    let reading = std::thread::spawn(|| std::io::copy(&mut std::fs::File::from(log), &mut std::io::sink()).unwrap());
     // Once more, as a provider does that was not answered: what is there is not there twice.
     let mut provider = Provider::connect(&relay);
     for n in said.iter().rev().take(50) {
@@ -292,7 +289,6 @@ fn a_kill_loses_nothing_that_was_said() {
     };
     until("all that was left is acted on", || waiting() == 0);
     let (_, events, list) = what_is_left(relay, &folder);
-    assert!(reading.join().unwrap() > 100_000);
     let kept: BTreeSet<String> = events.into_iter().map(|event| event.feedback.event_id).collect();
     let suppressed: BTreeSet<String> = list.into_iter().map(|one| one.address).collect();
     let missing = said.iter().filter(|n| !kept.contains(&format!("evt_{n}"))).count();

@@ -245,6 +245,17 @@ fn response(status: u16, headers: &[(&'static str, &str)], body: &str) -> Respon
     }
 }
 
+/// An API may repeat what it was shown, and its words are cut: no part of the credential is left before the cut.
+#[test]
+fn no_part_of_a_credential_is_said() {
+    let shown = Secret::new("sg_live_0123456789");
+    for before in 275..305 {
+        let answer = response(401, &[], &format!(r#"{{"detail":"{} {}"}}"#, "x".repeat(before), shown.expose()));
+        let said = sentence(ProviderKind::ScaiSend, &Task::ListDomains, Credential::Token, &shown, &answer);
+        assert!(!said.contains("sg_"), "{said}");
+    }
+}
+
 #[test]
 fn each_refusal_says_what_the_api_said_and_what_to_do() {
     let shown = Secret::new("CANARY");

@@ -110,3 +110,12 @@ async fn an_api_that_cannot_be_asked_stops_no_mail() {
     assert_eq!(rcpt(&relay, "ann@example.net").await, "250");
     assert_eq!(lists.asked.lock().unwrap().len(), 6, "no answer is no answer to remember");
 }
+
+/// The reply offers a command: an address that a stranger has made up must not be one of its own.
+#[test]
+fn the_command_in_the_reply_is_fit_for_a_shell() {
+    use sidepost::suppression::remove_command;
+    assert_eq!(remove_command("ann+x@example.net"), "sidepost suppressions remove ann+x@example.net");
+    assert_eq!(remove_command("x`id`|y$@evil.example"), "sidepost suppressions remove 'x`id`|y$@evil.example'");
+    assert_eq!(remove_command("o'neil@example.net"), r"sidepost suppressions remove 'o'\''neil@example.net'");
+}

@@ -20,7 +20,12 @@ async fn served(accounts: Vec<AccountState>) -> (Served, Arc<Metrics>) {
 async fn served_with(accounts: Vec<AccountState>, trouble: Option<&'static str>) -> (Served, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::default());
     let store = Arc::new(move || trouble.map(str::to_owned));
-    let web = Web { metrics: Arc::clone(&metrics), accounts: Arc::new(move || accounts.clone()), store };
+    let web = Web {
+        metrics: Arc::clone(&metrics),
+        accounts: Arc::new(move || accounts.clone()),
+        store,
+        lost: Arc::new(Default::default),
+    };
     (serve(router(web)).await, metrics)
 }
 
@@ -98,6 +103,17 @@ async fn half_a_header_is_not_waited_for_for_ever() {
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest).await;
     assert!(!rest.starts_with(b"HTTP/1.1 200"));
+}
+
+/// One that asks and does not read would keep its place for ever.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_not_waited_for() {
+    let (server, _) = served(vec![]).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let many = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
+    let started = tokio::time::Instant::now();
+    while stream.write_all(&many).await.is_ok() {}
+    assert!(started.elapsed() <= std::time::Duration::from_mins(1), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

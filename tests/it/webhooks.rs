@@ -189,6 +189,26 @@ async fn scaisends_requests_are_fresh_and_of_one_mind() {
     assert_eq!([hooks.counted("scai", "stale"), hooks.counted("scai", "contradicted")], [2, 1]);
 }
 
+/// What strangers send is held for ten seconds before it is nothing; meanwhile there is room for events of usual size.
+#[tokio::test]
+async fn large_requests_of_strangers_keep_no_event_out() {
+    let hooks = receiving(memory(), 8 << 20).await;
+    let mut strangers = Vec::new();
+    let part = vec![b'x'; (8 << 20) - 1];
+    let head = format!("POST /webhooks/main HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", part.len() + 1);
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(hooks.server.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&part).await.unwrap();
+        strangers.push(stream);
+    }
+    // Not more than it takes: who is refused in the middle may not see the answer.
+    let large = event(&"l".repeat(600 << 10), "opened", "ann@example.com");
+    until("there is no room", async || hooks.signed(large.as_bytes()).await == 503).await;
+    assert!(hooks.counted("main", "busy") > 0);
+    assert_eq!(hooks.signed(event("small", "complained", "ann@example.com").as_bytes()).await, 200);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_is_slow_is_told_so() {
     let hooks = receiving(memory(), 1 << 20).await;

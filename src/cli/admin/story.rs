@@ -4,6 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::cli::table::{moment, or_dash, printable};
 use crate::message::unix_seconds;
+use crate::suppression::remove_command;
 use crate::web::admin::wire::{EventEntry, MessageWhole, ProviderStatus, Recipient};
 
 /// Tells it.
@@ -71,11 +72,11 @@ fn summary(recipient: &Recipient, statuses: &[ProviderStatus]) -> String {
     for entry in &recipient.suppressions {
         let until = entry.until.as_deref().map(|until| format!(" until {}", moment(until))).unwrap_or_default();
         parts.push(format!(
-            "the address is suppressed ({}, {}) since {}{until}: sidepost suppressions remove {}",
+            "the address is suppressed ({}, {}) since {}{until}: {}",
             entry.reason,
             entry.scope,
             moment(&entry.since),
-            shell(&entry.address)
+            remove_command(&entry.address)
         ));
     }
     parts.join("; ")
@@ -90,12 +91,6 @@ fn own_word<'a>(recipient: &Recipient, statuses: &'a [ProviderStatus]) -> Option
 }
 
 const NO_EVENT: &str = "the provider has reported nothing since (does it have a webhook to sidepost?)";
-
-/// An address as a word of a command line.
-fn shell(address: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '@' | '.' | '-' | '_' | '+');
-    if address.chars().all(plain) { address.to_owned() } else { format!("'{}'", address.replace('\'', "'\\''")) }
-}
 
 /// Whether an event tells where the mail ended, or what its recipient thinks of it.
 fn is_fate(kind: &str) -> bool {

@@ -7,6 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::address::Address;
+use crate::message::rfc3339;
 use crate::provider::{Listed, Payload, Request, Response, answer};
 use crate::suppression::Reason;
 
@@ -57,7 +58,7 @@ fn since(item: &Value) -> Option<SystemTime> {
     let created = item.get("created").or_else(|| item.get("created_at"))?;
     match created {
         Value::Number(seconds) => UNIX_EPOCH.checked_add(Duration::from_secs(seconds.as_u64()?)),
-        Value::String(text) => humantime::parse_rfc3339_weak(text.trim_end_matches("+00:00")).ok(),
+        Value::String(text) => rfc3339(text),
         _ => None,
     }
 }

@@ -25,14 +25,16 @@ pub fn is_done(response: &Response) -> bool {
 /// The sentences about a call that was not done. `shown` is the credential that it was made with: it is in no sentence,
 /// even if the API repeats it.
 pub fn sentence(kind: ProviderKind, task: &Task, used: Credential, shown: &Secret, response: &Response) -> String {
-    let said = words(response).replace(shown.expose(), "********");
+    let said = words(response, shown);
     let said = if said.is_empty() { String::new() } else { format!(": {said}") };
     format!("the API answered {}{said}\n{}", response.status, advice(kind, task, used, response))
 }
 
-fn words(response: &Response) -> String {
+fn words(response: &Response, shown: &Secret) -> String {
     let known = error_text(&response.body);
     let words = known.unwrap_or_else(|| String::from_utf8_lossy(&response.body).into_owned());
+    // Before it is cut: of a credential across the cut nobody would find the beginning.
+    let words = words.replace(shown.expose(), "********");
     let is_page = words.trim_start().starts_with('<');
     if is_page { "(a web page)".to_owned() } else { clean(&words).trim().chars().take(MAX_WORDS).collect() }
 }

@@ -101,7 +101,12 @@ async fn the_mailbox_is_bounded() {
 #[tokio::test]
 async fn the_sandbox_merges_with_the_web_routes() {
     let (sandbox, _posted) = super::sandbox();
-    let web = sidepost::web::Web { metrics: Arc::default(), accounts: Arc::new(Vec::new), store: Arc::new(|| None) };
+    let web = sidepost::web::Web {
+        metrics: Arc::default(),
+        accounts: Arc::new(Vec::new),
+        store: Arc::new(|| None),
+        lost: Arc::new(Default::default),
+    };
     let server = crate::raw_http::serve(sidepost::web::router(web).merge(sandbox.router())).await;
     assert_eq!(server.get("/healthz").await.status, 200);
     assert_eq!(server.get("/sandbox/mails").await.status, 200);

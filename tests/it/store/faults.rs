@@ -172,6 +172,59 @@ async fn a_write_that_fails_is_trouble_until_one_succeeds() {
     assert_eq!(whole_list(&store).await.len(), 1);
 }
 
+/// A mark that stayed would make a later mail of the same octets look like one that was sent.
+#[tokio::test(start_paused = true)]
+async fn a_mark_that_could_not_be_dropped_is_dropped_later() {
+    let folder = Folder::new("owed");
+    let store = Store::open(&folder.settings()).unwrap();
+    let other = Connection::open(folder.file()).unwrap();
+    let (ann, ben) = (address("ann@example.net"), address("ben@example.net"));
+    let mark = |recipient: &sidepost::address::Address| {
+        let (account, since) = ("main".to_owned(), at(1));
+        Mark { key: [7; 32], recipient: recipient.clone(), account, provider_id: None, marker: None, since }
+    };
+    let fault = "CREATE TRIGGER fault BEFORE DELETE ON marks BEGIN SELECT RAISE(ABORT, 'locked'); END";
+    let left = async || store.marks(at(0)).await.unwrap().len();
+
+    store.mark(vec![mark(&ann), mark(&ben)]).await.unwrap();
+    other.execute_batch(fault).unwrap();
+    store.unmark([7; 32], vec![ann.clone()]);
+    store.mark(vec![mark(&ben)]).await.unwrap();
+    assert_eq!(left().await, 2);
+    other.execute_batch("DROP TRIGGER fault").unwrap();
+    store.unmark([7; 32], vec![ben.clone()]);
+    store.mark(Vec::new()).await.unwrap();
+    assert_eq!(left().await, 0, "the next one takes it along");
+
+    store.mark(vec![mark(&ann), mark(&ben)]).await.unwrap();
+    other.execute_batch(fault).unwrap();
+    store.unmark([7; 32], vec![ann.clone(), ben]);
+    store.mark(vec![mark(&ann)]).await.unwrap();
+    other.execute_batch("DROP TRIGGER fault").unwrap();
+    store.prune(at(1)).await.unwrap();
+    store.mark(Vec::new()).await.unwrap();
+    assert_eq!(left().await, 1, "what was marked anew stays");
+    assert_eq!(store.counters().lost, 0);
+}
+
+/// A word of a later version, in a file that came back from it, holds up nothing else.
+#[tokio::test(start_paused = true)]
+async fn a_word_that_nobody_knows_stops_no_effects() {
+    let folder = Folder::new("words");
+    let store = Store::open(&folder.settings()).unwrap();
+    let events = [("e1", EventKind::Opened, "ann@example.net"), ("e2", EventKind::BouncedHard, "ben@example.net")];
+    let events = events.map(|(id, kind, recipient)| event(id, kind, recipient, 1));
+    store.take("main", events.to_vec(), at(2), false).await.unwrap();
+    store.suppress(vec![entry("cyd@example.net")]).await.unwrap();
+    sql(&folder.file(), "UPDATE events SET kind = 'teleported' WHERE event_id = 'e1'");
+    sql(&folder.file(), "UPDATE suppressions SET reason = 'eaten'");
+    store.act(&super::policy(), 10).await.unwrap();
+    let list = whole_list(&store).await;
+    assert_eq!(list.iter().map(|entry| entry.reason).collect::<Vec<_>>(), [Reason::Bounce, Reason::Manual]);
+    let kinds = store.events(EventQuery::default()).await.unwrap().items;
+    assert_eq!(kinds.iter().map(|event| event.feedback.kind).last(), Some(EventKind::Unknown));
+}
+
 /// Upkeep finds out whether the store can be written to again.
 #[tokio::test(start_paused = true)]
 async fn upkeep_tries_whether_the_trouble_is_over() {
