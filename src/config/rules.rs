@@ -55,6 +55,9 @@ fn webhook_rules(config: &Config) -> Vec<Problem> {
         if !uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()) {
             wrong("webhooks.forward", "is not a URL like \"https://app.example.com/mail-events\"".to_owned());
         }
+        if config.state.max_events == 0 {
+            wrong("state.max_events", "must be more than 0: events wait there for webhooks.forward".to_owned());
+        }
         if webhooks.forward_secret.expose().is_empty() {
             wrong("webhooks.forward_secret", "is needed: your application verifies the events with it".to_owned());
         }

@@ -149,7 +149,7 @@ fn events_that_nobody_named_are_those_that_sidepost_uses() {
 fn the_secret_is_found_wherever_it_may_be() {
     for (answer, found) in [
         (json!({"id": "wh_1", "signing_secret": "S"}), Some("wh_1")),
-        (json!({"webhook_id": 7, "webhook_secret": "S"}), None),
+        (json!({"webhook_id": 7, "webhook_secret": "S"}), Some("7")),
         (json!({"success": true, "webhook": {"id": "w", "secret": "S"}}), Some("w")),
         (json!({"data": {"webhook": {"id": "w", "secret": "S"}}}), Some("w")),
         (json!({"secret": "S", "older": {"signing_secret": "OLD"}}), None),

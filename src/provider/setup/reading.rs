@@ -104,7 +104,7 @@ pub struct Day {
 /// A sentence, when it is none or was cut off.
 pub fn json(response: &Response) -> Result<Value, String> {
     if !response.complete {
-        return Err("the answer broke off, or is longer than sidepost reads; ask for less".to_owned());
+        return Err("the answer broke off, or is longer than sidepost reads: look whether it was done before you ask again, or ask for less".to_owned());
     }
     let wrong = |_| {
         let status = response.status;
@@ -124,18 +124,18 @@ pub fn api_key(answer: &Value) -> Made {
 }
 
 fn made(answer: &Value, names: &[&str]) -> Made {
-    let secret = find(answer, names, 3).filter(|text| !text.is_empty());
+    let secret = find(answer, names, 3).and_then(Value::as_str).filter(|text| !text.is_empty());
     Made {
-        id: find(answer, &["id", "webhook_id", "api_key_id", "key_id"], 3).map(clean),
+        id: find(answer, &["id", "webhook_id", "api_key_id", "key_id"], 3).and_then(scalar),
         secret: secret.map(Secret::new),
         answer: answer.to_string(),
     }
 }
 
-/// The first text under one of these names, at the top before inside of its objects.
-fn find<'a>(value: &'a Value, names: &[&str], depth: usize) -> Option<&'a str> {
+/// The first text or number under one of these names, at the top before inside of its objects.
+fn find<'a>(value: &'a Value, names: &[&str], depth: usize) -> Option<&'a Value> {
     let object = value.as_object()?;
-    let here = names.iter().find_map(|name| object.get(*name)?.as_str());
+    let here = names.iter().find_map(|name| object.get(*name).filter(|found| scalar(found).is_some()));
     here.or_else(|| object.values().filter(|_| depth > 1).find_map(|inner| find(inner, names, depth - 1)))
 }
 
@@ -243,7 +243,12 @@ fn text(entry: &Map<String, Value>, names: &[&str]) -> String {
 }
 
 fn some_text(entry: &Map<String, Value>, name: &str) -> Option<String> {
-    match entry.get(name)? {
+    scalar(entry.get(name)?)
+}
+
+/// A text, or a number as a text.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
         Value::String(text) => Some(clean(text)),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
