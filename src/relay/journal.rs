@@ -5,7 +5,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
 
-use crate::address::Address;
+use crate::address::{Address, Alphabet};
 use crate::config::LogAddresses;
 use crate::controls::Controls;
 use crate::envelope::{Transaction, TransactionId};
@@ -48,6 +48,7 @@ impl Journal {
         let transaction = entry.transaction;
         let sender = transaction.envelope.reverse_path.as_ref().map_or_else(|| "<>".to_owned(), |a| self.show(a));
         let outcomes: Vec<String> = entry.verdicts.iter().map(|v| self.describe(v)).collect();
+        let principal = transaction.envelope.principal.as_deref().map(|principal| self.show_principal(principal));
         let client = transaction.origin.client.map(|ip| ip.to_string()).unwrap_or_default();
         let reply = self.hide_addresses(&entry.reply.to_string());
         let (obeyed, ignored) = describe_controls(entry.controls);
@@ -57,7 +58,7 @@ impl Journal {
                 $level!(
                     id = %transaction.id,
                     client,
-                    principal = transaction.envelope.principal,
+                    principal,
                     sender,
                     recipients = outcomes.join(", "),
                     account = accounts(entry.verdicts),
@@ -120,13 +121,22 @@ impl Journal {
         }
     }
 
+    /// Who logged in: often an address.
+    fn show_principal(self, principal: &str) -> String {
+        match (self.addresses, Address::parse_in(Alphabet::Utf8, principal)) {
+            (LogAddresses::Full, _) | (_, Err(_)) => principal.to_owned(),
+            (LogAddresses::Domain | LogAddresses::Hash, Ok(address)) => self.show(&address),
+        }
+    }
+
     /// An address as the operator wants it in the log.
     pub fn show(self, address: &Address) -> String {
         match self.addresses {
             LogAddresses::Full => address.to_string(),
             LogAddresses::Domain => format!("*@{}", address.domain()),
             LogAddresses::Hash => {
-                Sha256::digest(address.as_str()).iter().take(6).fold(String::new(), |mut hex, byte| {
+                // One person has one digest, in whichever case the address is written.
+                Sha256::digest(address.as_str().to_lowercase()).iter().take(6).fold(String::new(), |mut hex, byte| {
                     hex.push_str(&format!("{byte:02x}"));
                     hex
                 })

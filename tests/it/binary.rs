@@ -4,10 +4,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 
+use encodify::base64::STANDARD;
 use lettre::message::header::ContentType;
 use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 use lettre::{Message, SmtpTransport, Transport};
 use serde_json::Value;
+
+use crate::store::Folder;
 
 pub const KEY: &str = "CANARY-KEY-7f3a";
 
@@ -521,11 +524,17 @@ fn addresses_outside_ascii_come_out_right() {
 }
 
 #[test]
-fn hidden_addresses_are_hidden_in_losses_too() {
-    let set = ["--set", "log.addresses=domain", "--set", "provider_defaults.unsupported=degrade"];
+fn hidden_addresses_are_hidden_in_losses_and_logins_too() {
+    let folder = Folder::new("hidden");
+    let users = folder.path().join("users");
+    let hash = sidepost::password::Hash::of(b"secret").unwrap();
+    std::fs::write(&users, format!("bob@example.com:{}\n", hash.expose())).unwrap();
+    let users = format!("smtp.auth.users_file={}", users.display());
+    let set = ["--set", "log.addresses=domain", "--set", "provider_defaults.unsupported=degrade", "--set", &users];
     let mut relay = Relay::sandbox(&set);
     let mut client = relay.connect();
-    for line in ["EHLO test", "MAIL FROM:<app@example.com>", "RCPT TO:<ok@example.com>", "DATA"] {
+    let login = format!("AUTH PLAIN {}", STANDARD.encode(b"\0bob@example.com\0secret"));
+    for line in ["EHLO test", &login, "MAIL FROM:<app@example.com>", "RCPT TO:<ok@example.com>", "DATA"] {
         client.say(line);
     }
     let reply = client.say("From: app@example.com\r\nReply-To: jörg@example.com\r\n\r\nhello\r\n.");
@@ -534,7 +543,8 @@ fn hidden_addresses_are_hidden_in_losses_too() {
     drop(client);
     let log = relay.rest_of_log();
     assert!(log.contains("Reply-To (address) (it is not ASCII)"), "{log}");
-    assert!(!log.contains("rg@") && !log.contains("ok@"), "{log}");
+    assert!(log.contains(r#""principal":"*@example.com""#), "{log}");
+    assert!(!log.contains("rg@") && !log.contains("ok@") && !log.contains("bob@"), "{log}");
 }
 
 /// Whoever keeps the log may be slow, or gone: mail is answered, and the relay can be stopped.
