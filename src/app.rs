@@ -95,7 +95,8 @@ struct Ground {
 impl Ground {
     async fn open(config: &Config, logging: &Logging) -> Result<Self, Fault> {
         let hooks = events::hooks(config)?;
-        let store = Store::open_or_wait(&config.state).map_err(|error| Fault::config(format!("state.url: {error}")))?;
+        let store = Store::open_or_wait(&config.state, &config.suppression)
+            .map_err(|error| Fault::config(format!("state.url: {error}")))?;
         if let Some(trouble) = store.trouble() {
             warn!(%trouble, "mail goes on without the store, which is opened as soon as it can be");
         }
@@ -147,7 +148,7 @@ pub fn admin_of_stopped(
     suppression: Policy,
     accounts: &BTreeMap<String, Settings>,
 ) -> Result<Admin, String> {
-    let store = Store::open(state).map_err(|error| error.to_string())?;
+    let store = Store::open(state, &suppression).map_err(|error| error.to_string())?;
     build_admin(accounts, store, suppression, LogAddresses::Full, Bell::default())
 }
 

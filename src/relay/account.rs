@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use super::breaker::{Breaker, Change, Pass};
 use super::http::{Transport, TransportError};
+use super::ledger::Ledger;
 use super::limiter::{Limiter, Shares};
 use super::retry::{Attempts, RetryBudget, RetryPolicy};
 use crate::address::Address;
@@ -66,6 +67,8 @@ pub struct Mail<'a> {
     pub message: &'a Message,
     /// What its headers ask for.
     pub controls: &'a Controls,
+    /// Where it is noted what became of it before it is waited for.
+    pub ledger: &'a Ledger,
 }
 
 /// What became of one batch.
@@ -238,6 +241,7 @@ impl Account {
             };
             let (open, done): (Vec<Verdict>, Vec<Verdict>) =
                 self.verdicts(&batch, outcomes, in_doubt).partition(|v| is_open(&v.outcome));
+            mail.ledger.note(mail.transaction, open.iter().chain(&done), deadline).await;
             delivered.verdicts.extend(done);
             let open: HashSet<Address> = open.into_iter().map(|v| v.recipient).collect();
             batch.retain(|recipient| open.contains(recipient));

@@ -61,16 +61,14 @@ impl Relay {
         open: &mut Envelope,
         headers: &[(String, String)],
     ) -> Vec<Verdict> {
-        let mut held = Vec::new();
-        for recipient in &open.recipients {
-            let facts = Facts { envelope: open, listener: &transaction.origin.listener, headers };
-            let Some(route) = self.routes.route(facts, recipient) else { continue };
-            let sender = open.reverse_path.as_ref();
-            if let Some(entry) = self.suppressions.find(sender, &[route.into()], recipient).await {
-                self.metrics.suppressed.inc();
-                held.push(suppressed::verdict(recipient, &entry));
-            }
-        }
+        let facts = Facts { envelope: open, listener: &transaction.origin.listener, headers };
+        let held = open.recipients.iter().map(async |recipient| {
+            let route = self.routes.route(facts, recipient)?;
+            let entry = self.suppressions.find(open.reverse_path.as_ref(), &[route.into()], recipient).await?;
+            Some(suppressed::verdict(recipient, &entry))
+        });
+        let held: Vec<Verdict> = join_all(held).await.into_iter().flatten().collect();
+        self.metrics.suppressed.inc_by(held.len() as u64);
         open.recipients.retain(|recipient| held.iter().all(|verdict| verdict.recipient != *recipient));
         held
     }
@@ -177,10 +175,10 @@ impl Relay {
         deadline: Instant,
     ) -> Delivered {
         let (mut whole, controls) = (Delivered::default(), plan.controls);
-        let mail = Mail { transaction, message, controls: &controls };
+        let mail = Mail { transaction, message, controls: &controls, ledger: &self.ledger };
         let sending = plan.batches.into_iter().map(async |batch| {
             let delivered = account.deliver(mail, batch, deadline).await;
-            self.ledger.note(transaction, &delivered.verdicts).await;
+            self.ledger.note(transaction, &delivered.verdicts, deadline).await;
             delivered
         });
         let mut sending = futures_util::stream::iter(sending).buffer_unordered(FAN_OUT);

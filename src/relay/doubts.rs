@@ -37,7 +37,7 @@ impl Relay {
         let prepared = prepare(transaction.data.clone(), &transaction.envelope, &open, &self.policies, terms);
         // What cannot be prepared any more is told by the attempt to send it.
         let Ok((message, plan)) = prepared else { return Vec::new() };
-        let mail = Mail { transaction, message: &message, controls: &plan.controls };
+        let mail = Mail { transaction, message: &message, controls: &plan.controls, ledger: &self.ledger };
         let since = doubts.iter().map(|doubt| doubt.since).min().unwrap_or(first.since);
         let mut found = Vec::new();
         for mut batch in plan.batches {

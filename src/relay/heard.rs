@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::store::{Answer, StoreError};
@@ -29,7 +29,17 @@ impl Heard {
 
     /// The answer, if it is one and comes soon. What is asked for is done all the same when nobody waits any more.
     pub(super) async fn answer<T>(&self, asked: impl Future<Output = Answer<T>>) -> Option<T> {
-        let patience = if self.is_failing.load(Ordering::Relaxed) { SHORT_PATIENCE } else { PATIENCE };
+        self.within(PATIENCE, asked).await
+    }
+
+    /// The same of what is asked for a transaction that has to end by then; it may take a moment longer.
+    pub(super) async fn answer_by<T>(&self, by: Instant, asked: impl Future<Output = Answer<T>>) -> Option<T> {
+        let left = by.saturating_duration_since(Instant::now());
+        self.within(left.clamp(SHORT_PATIENCE, PATIENCE), asked).await
+    }
+
+    async fn within<T>(&self, patience: Duration, asked: impl Future<Output = Answer<T>>) -> Option<T> {
+        let patience = if self.is_failing.load(Ordering::Relaxed) { SHORT_PATIENCE } else { patience };
         let answer = timeout(patience, asked).await;
         let answer =
             answer.unwrap_or_else(|_| Err(StoreError(format!("no answer within {patience:?}; is the disk slow?"))));

@@ -197,16 +197,17 @@ impl Ledger {
     }
 
     /// Writes down who was accepted, or may have been, as soon as it is known: a process that is killed before it has told
-    /// its client leaves that. Nothing is written where the ledger is in memory: there it ends with the process.
-    pub async fn note(&self, transaction: &Transaction, verdicts: &[Verdict]) {
+    /// its client leaves that. Nothing is written where the ledger is in memory: there it ends with the process. `by`: when
+    /// the transaction has to end.
+    pub async fn note(&self, transaction: &Transaction, verdicts: impl IntoIterator<Item = &Verdict>, by: Instant) {
         let Some(store) = &self.store else { return };
-        let marks: Vec<Mark> = verdicts.iter().filter_map(Mark::of).collect();
+        let marks: Vec<Mark> = verdicts.into_iter().filter_map(Mark::of).collect();
         if marks.is_empty() {
             return;
         }
         let key = key(transaction);
         let marks = marks.into_iter().map(|mark| mark.to_be_kept(key)).collect();
-        self.heard.answer(store.mark(marks)).await;
+        self.heard.answer_by(by, store.mark(marks)).await;
     }
 
     /// Waits until no equal transaction for one of the same recipients is under way that came earlier: if its client gives
@@ -309,14 +310,13 @@ impl Ledger {
         self.show(&entries);
     }
 
-    /// `noted`: some of the recipients were accepted just now, and may stand in the store.
-    fn forget(&self, transaction: &Transaction, recipients: Vec<Address>, noted: bool) {
-        if self.is_empty() && !(noted && self.store.is_some()) {
+    /// In a store they may stand although nothing is known of them here: they were noted on the way.
+    fn forget(&self, transaction: &Transaction, recipients: Vec<Address>) {
+        if self.is_empty() && self.store.is_none() {
             return;
         }
         let key = key(transaction);
         let mut entries = self.entries();
-        let is_known = entries.of.contains_key(&key);
         if let Some(entry) = entries.of.get_mut(&key) {
             entry.marks.retain(|recipient, _| !recipients.contains(recipient));
             if entry.marks.is_empty() {
@@ -325,7 +325,7 @@ impl Ledger {
         }
         self.show(&entries);
         drop(entries);
-        if let Some(store) = self.store.as_ref().filter(|_| noted || is_known) {
+        if let Some(store) = &self.store {
             store.unmark(key, recipients);
         }
     }
@@ -379,7 +379,7 @@ impl Receipt {
     /// The final reply is on the wire: the client knows, and nothing has to be remembered for it.
     pub fn written(mut self) {
         if let Some(unwritten) = self.unwritten.take() {
-            self.ledger.forget(&unwritten.transaction, unwritten.settled, !unwritten.accepted.is_empty());
+            self.ledger.forget(&unwritten.transaction, unwritten.settled);
         }
         // Nobody may listen.
         let _ = self.told.take().map(|told| told.send(()));

@@ -234,7 +234,7 @@ impl Relay {
         }
         delivered.verdicts.extend(accepted);
         self.learn_of_key(transaction, &delivered.verdicts);
-        self.suppressions.learn(transaction, &delivered.verdicts).await;
+        self.suppressions.learn(transaction, &delivered.verdicts, deadline).await;
         delivered
     }
 

@@ -108,8 +108,8 @@ impl Suppressions {
         }
     }
 
-    /// Remembers who the API itself would not send to.
-    pub async fn learn(&self, transaction: &Transaction, verdicts: &[Verdict]) {
+    /// Remembers who the API itself would not send to. `by`: when the transaction has to end.
+    pub async fn learn(&self, transaction: &Transaction, verdicts: &[Verdict], by: Instant) {
         let now = SystemTime::now();
         let refused = verdicts.iter().filter(|verdict| !verdict.account.is_empty());
         let refused = refused.filter_map(|verdict| match &verdict.outcome {
@@ -131,7 +131,9 @@ impl Suppressions {
         if entries.is_empty() {
             return;
         }
-        if let Some(learned) = self.heard.answer(self.store.suppress(entries)).await.filter(|learned| *learned > 0) {
+        if let Some(learned) =
+            self.heard.answer_by(by, self.store.suppress(entries)).await.filter(|learned| *learned > 0)
+        {
             info!(id = %transaction.id, learned, "the API's own suppressions are remembered, and refused at RCPT");
         }
     }

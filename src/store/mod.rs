@@ -24,7 +24,7 @@ use serde::Deserialize;
 
 use crate::address::Address;
 use crate::feedback::{EventKind, Feedback};
-use crate::suppression::{Reason, Scope};
+use crate::suppression::{Policy, Reason, Scope};
 
 use readers::Readers;
 use writer::Writer;
@@ -286,12 +286,13 @@ struct Shared {
 }
 
 impl Store {
-    /// Opens it, makes it if it is not there, and brings an older one up to date.
+    /// Opens it, makes it if it is not there, and brings an older one up to date: also a list that was written when two
+    /// addresses that differ in case were two, if by this policy they are one.
     ///
     /// # Errors
     /// It cannot be opened, is no store, is a newer one's, or is open already; and what to do about it.
-    pub fn open(settings: &Settings) -> Answer<Self> {
-        let store = Self::of(settings);
+    pub fn open(settings: &Settings, policy: &Policy) -> Answer<Self> {
+        let store = Self::of(settings, policy);
         store.shared.writer.open().map_err(|unopened| unopened.error)?;
         Ok(store)
     }
@@ -301,16 +302,16 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::open`], if it is nothing that may pass.
-    pub fn open_or_wait(settings: &Settings) -> Answer<Self> {
-        let store = Self::of(settings);
+    pub fn open_or_wait(settings: &Settings, policy: &Policy) -> Answer<Self> {
+        let store = Self::of(settings, policy);
         match store.shared.writer.open() {
             Err(unopened) if !unopened.may_pass => Err(unopened.error),
             _ => Ok(store),
         }
     }
 
-    fn of(settings: &Settings) -> Self {
-        let writer = Arc::new(Writer::new(settings.url.clone()));
+    fn of(settings: &Settings, policy: &Policy) -> Self {
+        let writer = Arc::new(Writer::new(settings.url.clone(), policy.fold_local_part));
         let readers = Readers::new(&settings.url, &writer);
         let mut settings = settings.clone();
         if settings.url == Place::Memory {

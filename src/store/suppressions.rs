@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -10,6 +11,13 @@ use super::{Answer, Page, Store, SuppressionQuery};
 use crate::suppression::{Reason, Scope, Suppression};
 
 const SELECT: &str = "SELECT address, scope, reason, source, since, until, evidence FROM suppressions";
+/// What becomes of a claim that is there.
+const SAID_TWICE: &str = "ON CONFLICT DO UPDATE SET
+    evidence = iif((excluded.since, excluded.evidence) < (since, evidence), excluded.evidence, evidence),
+    since = min(since, excluded.since),
+    until = max(until, excluded.until)";
+/// The same of one that was taken off the list.
+const LIFTED_TWICE: &str = "ON CONFLICT DO UPDATE SET at = max(at, excluded.at)";
 
 impl Store {
     /// The entry that keeps mail of one of these scopes from an address (its key) now, if there is one; the strongest.
@@ -61,11 +69,8 @@ impl Store {
             let scope = scope.map(|scope| scope.to_string());
             sql.prepare_cached("DELETE FROM suppressions WHERE address = ?1 AND (?2 IS NULL OR scope = ?2)")?
                 .execute(params![key, scope])?;
-            sql.prepare_cached(
-                "INSERT INTO lifted (address, scope, at) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET at = max(at, excluded.at)",
-            )?
-            .execute(params![key, scope.unwrap_or_default(), millis(now)])?;
+            sql.prepare_cached(&format!("INSERT INTO lifted (address, scope, at) VALUES (?1, ?2, ?3) {LIFTED_TWICE}"))?
+                .execute(params![key, scope.unwrap_or_default(), millis(now)])?;
             Ok(there)
         })
         .await
@@ -160,16 +165,41 @@ fn merged(one: Suppression, other: Suppression) -> Suppression {
     Suppression { until, ..named }
 }
 
+/// Puts all addresses into lower case: what was written by another policy is not lost by this one. Those that become one
+/// have the claims of both. What cannot be read is left alone: each look at it tells why.
+pub(super) fn fold(sql: &Connection) -> rusqlite::Result<()> {
+    sql.create_scalar_function(
+        "folded",
+        1,
+        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC,
+        |call| Ok(call.get_raw(0).as_str()?.to_lowercase()),
+    )?;
+    let is_other = |table: &str| {
+        let sql_of = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE address <> folded(address))");
+        sql.query_row(&sql_of, [], |row| row.get(0)).unwrap_or(false)
+    };
+    if !is_other("suppressions") && !is_other("lifted") {
+        return Ok(());
+    }
+    sql.execute_batch(&format!(
+        "BEGIN IMMEDIATE;
+         INSERT INTO suppressions (address, scope, reason, source, since, until, evidence)
+             SELECT folded(address), scope, reason, source, since, until, evidence FROM suppressions
+             WHERE address <> folded(address) {SAID_TWICE};
+         DELETE FROM suppressions WHERE address <> folded(address);
+         INSERT INTO lifted (address, scope, at)
+             SELECT folded(address), scope, at FROM lifted WHERE address <> folded(address) {LIFTED_TWICE};
+         DELETE FROM lifted WHERE address <> folded(address);
+         COMMIT",
+    ))
+}
+
 /// Writes a claim. Of the same one made twice the earlier `since` and the longer `until` stay, in whichever order they come.
 pub(super) fn claim(sql: &Connection, entry: &Suppression) -> rusqlite::Result<()> {
-    sql.prepare_cached(
+    sql.prepare_cached(&format!(
         "INSERT INTO suppressions (address, scope, reason, source, since, until, evidence)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT DO UPDATE SET
-             evidence = iif((excluded.since, excluded.evidence) < (since, evidence), excluded.evidence, evidence),
-             since = min(since, excluded.since),
-             until = max(until, excluded.until)",
-    )?
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) {SAID_TWICE}"
+    ))?
     .execute(params![
         entry.address,
         entry.scope.to_string(),

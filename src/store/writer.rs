@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::listed::Listed;
 use super::sqlite::{Opened, Unopened};
-use super::{Answer, Counters, Place, StoreError, sqlite};
+use super::{Answer, Counters, Place, StoreError, sqlite, suppressions};
 
 /// Most calls of one transaction: bounds how long the first of them waits.
 const BATCH: usize = 512;
@@ -67,6 +67,8 @@ impl State {
 /// The writer of one store. Nothing runs while there is nothing to write.
 pub struct Writer {
     place: Place,
+    /// Whether the list has all addresses in lower case.
+    folds: bool,
     state: Mutex<State>,
     is_open: AtomicBool,
     queue: Mutex<Queue>,
@@ -86,9 +88,10 @@ impl fmt::Debug for Writer {
 
 impl Writer {
     /// A writer to a place that is not open.
-    pub fn new(place: Place) -> Self {
+    pub fn new(place: Place, folds: bool) -> Self {
         Self {
             place,
+            folds,
             state: Mutex::new(State::Waiting),
             is_open: AtomicBool::new(false),
             queue: Mutex::default(),
@@ -110,13 +113,20 @@ impl Writer {
         let opened = Opened::at(&self.place).inspect_err(|unopened| {
             *lock(&self.trouble) = Some(unopened.error.clone());
         })?;
-        self.listed.follow(&opened.connection).map_err(|e| self.explain(&e)).inspect_err(|error| {
+        self.prepare(&opened.connection).map_err(|e| self.explain(&e)).inspect_err(|error| {
             *lock(&self.trouble) = Some(error.clone());
         })?;
         *state = State::Open(opened);
         *lock(&self.trouble) = None;
         self.is_open.store(true, Ordering::Release);
         Ok(())
+    }
+
+    fn prepare(&self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.folds {
+            suppressions::fold(connection)?;
+        }
+        self.listed.follow(connection)
     }
 
     /// That the place is open, or why not.

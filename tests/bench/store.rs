@@ -34,7 +34,19 @@ fn open(file: PathBuf) -> Store {
     let long = Duration::from_hours(24 * 30);
     let (keep_messages, keep_events) = (long, long);
     let url = Place::File(file);
-    Store::open(&Settings { url, keep_messages, max_messages: 1_000_000, keep_events, max_events: 1_000_000 }).unwrap()
+    let settings = Settings { url, keep_messages, max_messages: 1_000_000, keep_events, max_events: 1_000_000 };
+    Store::open(&settings, &policy()).unwrap()
+}
+
+fn policy() -> Policy {
+    Policy {
+        events: vec![EventKind::BouncedHard, EventKind::Unsubscribed],
+        soft_bounce_limit: 3,
+        soft_bounce_expiry: Duration::from_hours(24 * 7),
+        learned_expiry: Duration::from_hours(24 * 7),
+        scope: ScopeOfEvents::Account,
+        fold_local_part: true,
+    }
 }
 
 fn address(number: u32) -> String {
@@ -168,14 +180,7 @@ async fn commits(store: &Store) {
 }
 
 async fn replays(store: &Store) {
-    let policy = Policy {
-        events: vec![EventKind::BouncedHard, EventKind::Unsubscribed],
-        soft_bounce_limit: 3,
-        soft_bounce_expiry: Duration::from_hours(24 * 7),
-        learned_expiry: Duration::from_hours(24 * 7),
-        scope: ScopeOfEvents::Account,
-        fold_local_part: true,
-    };
+    let policy = policy();
     let started = Instant::now();
     for first in (0..EVENTS).step_by(1000) {
         let events = (first..first + 1000).map(event).collect();

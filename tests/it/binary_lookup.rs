@@ -106,3 +106,29 @@ fn what_is_not_found_is_sent_again_under_its_marker() {
     again.accept("m1");
     assert!(client.reply().starts_with("250 2.0.0 Ok m1 "));
 }
+
+/// Killed while it looks for a mail whose answer was lost: the next process knows under which marker to look.
+#[test]
+fn a_doubt_outlives_a_kill() {
+    let folder = crate::store::Folder::new("killed-doubt");
+    let url = format!("state.url=sqlite://{}", folder.file().display());
+    let api = Api::new();
+    let mut relay = Relay::serve(&api.url(), &["--set", &url]);
+    let mut client = relay.connect();
+    proceed(&mut client, None, State::Dot, "doubted");
+    let sent = api.asked();
+    let marker = marker(&sent);
+    drop(sent);
+    let question = api.asked();
+    relay.process.kill().unwrap();
+    relay.process.wait().unwrap();
+    drop((client, question));
+
+    let relay = Relay::serve(&api.url(), &["--set", &url]);
+    let mut client = relay.connect();
+    proceed(&mut client, None, State::Dot, "doubted");
+    show(&api, &json!([{ "id": "m1", "to_emails": ["ann@example.com"], "custom_args": { "sidepost_id": marker } }]));
+    let reply = client.reply();
+    assert!(reply.starts_with("250 2.0.0 Ok m1 "), "{reply}");
+    assert!(!api.is_asked(), "sent twice");
+}

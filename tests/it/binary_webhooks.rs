@@ -15,7 +15,7 @@ use sidepost::store::{EventQuery, EventRecord, Store};
 use sidepost::suppression::Suppression;
 
 use crate::binary::{Relay, run, sidepost, text};
-use crate::store::{Folder, settings, whole_list};
+use crate::store::{Folder, policy, settings, whole_list};
 
 const SECRET: &str = "whsec_CANARY-9d1";
 
@@ -127,7 +127,7 @@ fn what_is_left(mut relay: Relay, folder: &Folder) -> (String, Vec<EventRecord>,
 fn look(folder: &Folder) -> (Vec<EventRecord>, Vec<Suppression>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = Store::open(&folder.settings()).unwrap();
+        let store = Store::open(&folder.settings(), &policy()).unwrap();
         let (mut events, mut after) = (Vec::new(), None);
         loop {
             let page = store.events(EventQuery { after, limit: 1000, ..EventQuery::default() }).await.unwrap();
@@ -332,7 +332,7 @@ fn a_store_in_trouble_refuses_events_and_lets_mail_flow() {
 #[test]
 fn a_relay_begins_without_its_store_and_opens_it_when_the_disk_is_well() {
     let folder = Folder::new("later-hooks");
-    drop(Store::open(&folder.settings()).unwrap());
+    drop(Store::open(&folder.settings(), &policy()).unwrap());
     let whole = crate::store::damage(&folder.file());
     let state = format!("state.url=sqlite://{}", folder.file().display());
     let secret = format!("providers.sandbox.webhook_secrets={SECRET}");
@@ -451,6 +451,6 @@ fn events_are_passed_on_to_the_application() {
     let (log, _, _) = what_is_left(relay, &folder);
     assert!(!log.contains("CANARY"), "{log}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let store = Store::open(&settings(sidepost::store::Place::File(folder.file()))).unwrap();
+    let store = Store::open(&settings(sidepost::store::Place::File(folder.file())), &policy()).unwrap();
     assert_eq!(runtime.block_on(store.forwards_waiting()).unwrap(), 0);
 }

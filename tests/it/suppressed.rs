@@ -55,7 +55,7 @@ fn relay(flags: &[&str], lists: &Arc<Lists>) -> Arc<Relay> {
     let config = config(flags);
     let transport: Arc<dyn Transport> = lists.clone();
     let refused_keys = Arc::new(Recent::new(Duration::from_mins(10)).unwrap());
-    let store = Store::open(&config.state).unwrap();
+    let store = Store::open(&config.state, &config.suppression).unwrap();
     relay_with(&config, store, &transport, &refused_keys, &Arc::new(Metrics::default()))
 }
 

@@ -106,7 +106,7 @@ impl Story {
         let (send, requests) = mpsc::unbounded_channel();
         let transport: Arc<dyn Transport> = Arc::new(Api { requests: send });
         let refused_keys = Arc::new(Recent::new(Duration::from_mins(10)).unwrap());
-        let store = Store::open(&config.state).unwrap();
+        let store = Store::open(&config.state, &config.suppression).unwrap();
         let relay = relay_with(&config, store.clone(), &transport, &refused_keys, &metrics);
         let mut server = Server::new(&config.smtp, &config.delivery, relay, metrics);
         for flag in flags {

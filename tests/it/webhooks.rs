@@ -56,7 +56,7 @@ async fn receiving(store: Store, max_body: usize) -> Receiving {
 }
 
 fn memory() -> Store {
-    Store::open(&settings(Place::Memory)).unwrap()
+    Store::open(&settings(Place::Memory), &policy()).unwrap()
 }
 
 fn now() -> String {
@@ -248,7 +248,7 @@ async fn what_breaks_off_is_not_taken() {
 #[tokio::test]
 async fn a_store_that_fails_is_503_until_it_works() {
     let folder = Folder::new("hook-fails");
-    let hooks = receiving(Store::open(&folder.settings()).unwrap(), 1 << 20).await;
+    let hooks = receiving(Store::open(&folder.settings(), &policy()).unwrap(), 1 << 20).await;
     let other = rusqlite::Connection::open(folder.file()).unwrap();
     other
         .execute_batch("CREATE TRIGGER f BEFORE INSERT ON events BEGIN SELECT RAISE(ROLLBACK, 'no luck'); END")
@@ -307,7 +307,7 @@ async fn events_are_acted_on_when_they_come_when_replayed_and_after_a_crash() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_is_tried_again_and_upkeep_finds_it_well() {
     let folder = Folder::new("worker-fails");
-    let hooks = receiving(Store::open(&folder.settings()).unwrap(), 1 << 20).await;
+    let hooks = receiving(Store::open(&folder.settings(), &policy()).unwrap(), 1 << 20).await;
     let other = rusqlite::Connection::open(folder.file()).unwrap();
     other
         .execute_batch("CREATE TRIGGER f BEFORE INSERT ON suppressions BEGIN SELECT RAISE(ROLLBACK, 'no luck'); END")
@@ -450,7 +450,7 @@ async fn what_does_not_arrive_is_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_long_outage_and_a_restart_lose_nothing() {
     let folder = Folder::new("forward");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     let (bell, stop) = (Bell::default(), CancellationToken::new());
     store.take("main", vec![feedback("evt_1"), feedback("evt_2")], clock(), true).await.unwrap();
     let (forwarder_1, mut seen, _) = forwarder(&store, &bell, &[Err(()); 1000]);
@@ -467,7 +467,7 @@ async fn a_long_outage_and_a_restart_lose_nothing() {
     running.await.unwrap();
     store.close().await.unwrap();
 
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     let (forwarder_2, mut seen, _) = forwarder(&store, &bell, &[]);
     let stop = CancellationToken::new();
     let running = tokio::spawn(forwarder_2.run(stop.clone()));

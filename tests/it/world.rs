@@ -172,7 +172,7 @@ pub fn relay_over(
     refused_keys: &Arc<Recent>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Relay> {
-    relay_with(config, Store::open(&config.state).unwrap(), transport, refused_keys, metrics)
+    relay_with(config, Store::open(&config.state, &config.suppression).unwrap(), transport, refused_keys, metrics)
 }
 
 /// The same over a store as well.

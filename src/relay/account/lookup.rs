@@ -60,6 +60,10 @@ impl Account {
         deadline: Instant,
     ) -> Vec<Outcome> {
         let since = SystemTime::now();
+        if outcomes.iter().any(leaves_doubt) {
+            let noted: Vec<Verdict> = self.verdicts(batch, outcomes.clone(), true).collect();
+            mail.ledger.note(mail.transaction, &noted, deadline).await;
+        }
         for pause in [Duration::ZERO, SECOND_LOOK] {
             let in_doubt: HashSet<Address> = batch
                 .recipients()

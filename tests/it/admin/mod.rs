@@ -137,7 +137,7 @@ fn line(id: &str, recipient: &str, provider_id: Option<&str>, seconds: u64) -> M
 fn seed(folder: &Folder) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = Store::open(&folder.settings()).unwrap();
+        let store = Store::open(&folder.settings(), &policy()).unwrap();
         store.log(vec![
             line("0a01", "ann@example.net", Some("msg_1"), 0),
             line("0a01", "eve@example.net", Some("msg_2"), 0),

@@ -12,10 +12,10 @@ use sidepost::feedback::EventKind;
 use sidepost::store::{EventQuery, Mark, MessageQuery, MessageRecord, Place, Store};
 use sidepost::suppression::{Reason, Scope, Suppression};
 
-use super::{Folder, address, at, damage, event, settings, whole_list};
+use super::{Folder, address, at, damage, event, policy, settings, whole_list};
 
 fn refusal(path: &Path) -> String {
-    Store::open(&settings(Place::File(path.to_owned()))).expect_err("opened").to_string()
+    Store::open(&settings(Place::File(path.to_owned())), &policy()).expect_err("opened").to_string()
 }
 
 fn sql(path: &Path, statement: &str) {
@@ -50,7 +50,7 @@ fn what_cannot_be_opened_says_what_to_do() {
     sql(&other, "CREATE TABLE bookmarks (place TEXT)");
     assert!(refusal(&other).contains("another program's database"), "{}", refusal(&other));
 
-    drop(Store::open(&folder.settings()).unwrap());
+    drop(Store::open(&folder.settings(), &policy()).unwrap());
     sql(&folder.file(), "PRAGMA user_version = 99");
     assert!(refusal(&folder.file()).contains("written by a newer sidepost (schema 99"), "{}", refusal(&folder.file()));
 }
@@ -58,7 +58,7 @@ fn what_cannot_be_opened_says_what_to_do() {
 #[test]
 fn a_file_that_may_not_be_written_says_what_to_do() {
     let folder = Folder::new("mode");
-    drop(Store::open(&folder.settings()).unwrap());
+    drop(Store::open(&folder.settings(), &policy()).unwrap());
     fs::set_permissions(folder.file(), fs::Permissions::from_mode(0o400)).unwrap();
     // Whom no mode holds back (root, in some containers) has no such fault.
     if fs::OpenOptions::new().write(true).open(folder.file()).is_err() {
@@ -72,7 +72,7 @@ fn a_file_that_may_not_be_written_says_what_to_do() {
 #[tokio::test(start_paused = true)]
 async fn the_files_are_for_their_owner_alone_and_one_store_has_them() {
     let folder = Folder::new("alone");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     store.suppress(vec![entry("ann@example.net")]).await.unwrap();
     for file in fs::read_dir(folder.path()).unwrap() {
         let file = file.unwrap();
@@ -87,7 +87,7 @@ async fn the_files_are_for_their_owner_alone_and_one_store_has_them() {
     let closed = store.suppress(vec![entry("ben@example.net")]).await.unwrap_err().to_string();
     assert!(closed.ends_with("is closed"), "{closed}");
     assert!(store.suppressed("ann@example.net", &[], at(2)).await.is_err());
-    assert_eq!(whole_list(&Store::open(&folder.settings()).unwrap()).await, [entry("ann@example.net")]);
+    assert_eq!(whole_list(&Store::open(&folder.settings(), &policy()).unwrap()).await, [entry("ann@example.net")]);
 }
 
 /// A store that was dropped, not closed, has everything too, and lets go of the file.
@@ -95,21 +95,21 @@ async fn the_files_are_for_their_owner_alone_and_one_store_has_them() {
 async fn a_dropped_store_has_written_what_it_said() {
     let folder = Folder::new("dropped");
     for name in ["ann@example.net", "ben@example.net"] {
-        let store = Store::open(&folder.settings()).unwrap();
+        let store = Store::open(&folder.settings(), &policy()).unwrap();
         store.suppress(vec![entry(name)]).await.unwrap();
         drop(store);
         while Store::is_open(&Place::File(folder.file())) {
             tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
         }
     }
-    assert_eq!(whole_list(&Store::open(&folder.settings()).unwrap()).await.len(), 2);
+    assert_eq!(whole_list(&Store::open(&folder.settings(), &policy()).unwrap()).await.len(), 2);
 }
 
 /// What does not wait may be asked for where there is no runtime, and is there at the end.
 #[test]
 fn a_log_line_outside_of_any_runtime_is_kept() {
     let folder = Folder::new("outside");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     store.log(vec![line("msg_1")]);
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let kept = runtime().block_on(store.messages(MessageQuery::default())).unwrap();
@@ -141,7 +141,7 @@ fn line(id: &str) -> MessageRecord {
 #[tokio::test(start_paused = true)]
 async fn a_write_that_fails_is_trouble_until_one_succeeds() {
     let folder = Folder::new("trouble");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     let other = Connection::open(folder.file()).unwrap();
     let take = |id: &str| {
         let (store, event) = (store.clone(), event(id, EventKind::Opened, "ann@example.net", 1));
@@ -176,7 +176,7 @@ async fn a_write_that_fails_is_trouble_until_one_succeeds() {
 #[tokio::test(start_paused = true)]
 async fn a_mark_that_could_not_be_dropped_is_dropped_later() {
     let folder = Folder::new("owed");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     let other = Connection::open(folder.file()).unwrap();
     let (ann, ben) = (address("ann@example.net"), address("ben@example.net"));
     let mark = |recipient: &sidepost::address::Address| {
@@ -211,14 +211,14 @@ async fn a_mark_that_could_not_be_dropped_is_dropped_later() {
 #[tokio::test(start_paused = true)]
 async fn a_word_that_nobody_knows_stops_no_effects() {
     let folder = Folder::new("words");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     let events = [("e1", EventKind::Opened, "ann@example.net"), ("e2", EventKind::BouncedHard, "ben@example.net")];
     let events = events.map(|(id, kind, recipient)| event(id, kind, recipient, 1));
     store.take("main", events.to_vec(), at(2), false).await.unwrap();
     store.suppress(vec![entry("cyd@example.net")]).await.unwrap();
     sql(&folder.file(), "UPDATE events SET kind = 'teleported' WHERE event_id = 'e1'");
     sql(&folder.file(), "UPDATE suppressions SET reason = 'eaten'");
-    store.act(&super::policy(), 10).await.unwrap();
+    store.act(&policy(), 10).await.unwrap();
     let list = whole_list(&store).await;
     assert_eq!(list.iter().map(|entry| entry.reason).collect::<Vec<_>>(), [Reason::Bounce, Reason::Manual]);
     let kinds = store.events(EventQuery::default()).await.unwrap().items;
@@ -229,7 +229,7 @@ async fn a_word_that_nobody_knows_stops_no_effects() {
 #[tokio::test(start_paused = true)]
 async fn upkeep_tries_whether_the_trouble_is_over() {
     let folder = Folder::new("probe");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     let other = Connection::open(folder.file()).unwrap();
     other
         .execute_batch("CREATE TRIGGER fault BEFORE INSERT ON lifted BEGIN SELECT RAISE(ROLLBACK, 'no such luck'); END")
@@ -248,7 +248,7 @@ async fn upkeep_tries_whether_the_trouble_is_over() {
 #[tokio::test(start_paused = true)]
 async fn a_damaged_file_is_said_to_be_damaged() {
     let folder = Folder::new("damaged");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     let many = (0..10_000).map(|number| entry(&format!("r{number}@example.net"))).collect();
     store.suppress(many).await.unwrap();
     store.close().await.unwrap();
@@ -258,7 +258,7 @@ async fn a_damaged_file_is_said_to_be_damaged() {
     let leaves = octets.chunks_mut(4096).skip(half).filter(|page| page[0] == 10);
     leaves.for_each(|leaf| leaf.fill(0xa5));
     fs::write(folder.file(), octets).unwrap();
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     let mut said = Vec::new();
     for number in (0..10_000).step_by(500) {
         said.extend(store.suppressed(&format!("r{number}@example.net"), &[], at(2)).await.err());
@@ -269,7 +269,7 @@ async fn a_damaged_file_is_said_to_be_damaged() {
 
 #[tokio::test(start_paused = true)]
 async fn times_that_cannot_be_are_brought_into_the_range() {
-    let store = Store::open(&settings(Place::Memory)).unwrap();
+    let store = Store::open(&settings(Place::Memory), &policy()).unwrap();
     let epoch = std::time::SystemTime::UNIX_EPOCH;
     let long = std::time::Duration::from_secs(1 << 40);
     let mut odd = entry("ann@example.net");
@@ -286,7 +286,7 @@ async fn times_that_cannot_be_are_brought_into_the_range() {
 /// What nobody waits for has a bound; what is beyond it is counted, and holds nobody up.
 #[tokio::test(start_paused = true)]
 async fn what_does_not_wait_is_bounded() {
-    let store = Store::open(&settings(Place::Memory)).unwrap();
+    let store = Store::open(&settings(Place::Memory), &policy()).unwrap();
     store.log((0..100_000).map(|number| line(&format!("msg_{number}"))).collect());
     assert_eq!(store.counters().lost, 100_000);
     let mark = Mark {
@@ -299,7 +299,8 @@ async fn what_does_not_wait_is_bounded() {
     };
     store.mark(vec![mark.clone()]).await.unwrap();
     assert_eq!(store.marks(at(1)).await.unwrap(), [mark]);
-    let none = Store::open(&sidepost::store::Settings { max_messages: 0, ..settings(Place::Memory) }).unwrap();
+    let none =
+        Store::open(&sidepost::store::Settings { max_messages: 0, ..settings(Place::Memory) }, &policy()).unwrap();
     none.log(vec![line("msg_1")]);
     assert_eq!(none.messages(MessageQuery::default()).await.unwrap().items, []);
 }
@@ -307,7 +308,7 @@ async fn what_does_not_wait_is_bounded() {
 /// The octets of an event are those that came.
 #[tokio::test(start_paused = true)]
 async fn an_event_is_kept_octet_by_octet() {
-    let store = Store::open(&settings(Place::Memory)).unwrap();
+    let store = Store::open(&settings(Place::Memory), &policy()).unwrap();
     let mut odd = event("e", EventKind::Unknown, "\"a b\"@[ipv6:2001:db8::1]", 1);
     odd.raw = Bytes::from((0..=255).collect::<Vec<u8>>());
     odd.message_id = Some("'; DROP TABLE events; --\0".to_owned());
@@ -321,7 +322,7 @@ async fn an_event_is_kept_octet_by_octet() {
 #[ignore = "is run by other tests, in a process of its own"]
 fn another_process() {
     let Some(file) = std::env::var_os("SIDEPOST_TEST_STORE") else { return };
-    let store = Store::open(&settings(Place::File(file.into()))).unwrap();
+    let store = Store::open(&settings(Place::File(file.into())), &policy()).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     if std::env::var_os("SIDEPOST_TEST_FULL").is_some() {
         runtime.block_on(fill_the_disk(store));
@@ -403,7 +404,7 @@ fn killed() {
     let whole: String =
         Connection::open(folder.file()).unwrap().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(whole, "ok");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let again = said.iter().map(|id| event(id, EventKind::BouncedHard, "ann@example.net", 1)).collect();
     let new = runtime.block_on(store.take("main", again, at(1), true)).unwrap();
@@ -414,14 +415,14 @@ fn killed() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_be_opened_for_now_is_opened_later() {
     let folder = Folder::new("later");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     store.suppress(vec![entry("ann@example.net")]).await.unwrap();
     store.close().await.unwrap();
     let whole = damage(&folder.file());
 
     let words = refusal(&folder.file());
     assert!(words.contains("is damaged"), "{words}");
-    let store = Store::open_or_wait(&folder.settings()).unwrap();
+    let store = Store::open_or_wait(&folder.settings(), &policy()).unwrap();
     assert_eq!(store.trouble().unwrap().0, words);
     let take = |id: &str| store.take("main", vec![event(id, EventKind::Opened, "ann@example.net", 1)], at(2), false);
     assert_eq!(take("e1").await.unwrap_err().0, words);
@@ -438,14 +439,14 @@ async fn a_store_that_cannot_be_opened_for_now_is_opened_later() {
     store.prune(at(1)).await.unwrap_err();
 
     let elsewhere = settings(Place::File(folder.path().join("no/such/state.db")));
-    assert!(Store::open_or_wait(&elsewhere).is_err(), "a slip is none of those");
+    assert!(Store::open_or_wait(&elsewhere, &policy()).is_err(), "a slip is none of those");
 }
 
 /// What is written to a deleted file is gone with the process: nobody is told that it was kept.
 #[tokio::test(start_paused = true)]
 async fn a_deleted_file_keeps_nothing_and_says_so() {
     let folder = Folder::new("deleted");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     let take = |id: &str| store.take("main", vec![event(id, EventKind::Opened, "ann@example.net", 1)], at(2), false);
     take("e1").await.unwrap();
     fs::remove_file(folder.file()).unwrap();
@@ -460,10 +461,10 @@ async fn a_deleted_file_keeps_nothing_and_says_so() {
 #[tokio::test(start_paused = true)]
 async fn a_link_to_an_open_file_is_in_use() {
     let folder = Folder::new("linked");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     let link = folder.path().join("link.db");
     std::os::unix::fs::symlink(folder.file(), &link).unwrap();
-    let refusal = Store::open(&settings(Place::File(link.clone()))).unwrap_err();
+    let refusal = Store::open(&settings(Place::File(link.clone())), &policy()).unwrap_err();
     assert!(refusal.0.contains("in use by another sidepost"), "{refusal}");
     assert!(Store::is_open(&Place::File(link)));
     drop(store);

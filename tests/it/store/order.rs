@@ -87,7 +87,7 @@ async fn act(store: &Store, policy: &Policy) {
 
 /// The list after the events came like this, acted upon after every `step`; it has to be the same after a replay.
 async fn list_after(events: &[Come], step: usize, policy: &Policy) -> Vec<Suppression> {
-    let store = Store::open(&settings(Place::Memory)).unwrap();
+    let store = Store::open(&settings(Place::Memory), policy).unwrap();
     log(&store);
     for some in events.chunks(step) {
         for (account, event) in some {
@@ -128,7 +128,7 @@ proptest! {
     #[test]
     fn what_was_lifted_stays_off_whatever_is_replayed(events in orders(), policy in some_policy()) {
         run(async {
-            let store = Store::open(&settings(Place::Memory)).unwrap();
+            let store = Store::open(&settings(Place::Memory), &policy).unwrap();
             for (account, event) in &events.0 {
                 store.take(account, vec![event.clone()], at(100), false).await.unwrap();
             }
@@ -147,7 +147,7 @@ proptest! {
 #[tokio::test(start_paused = true)]
 async fn thousands_of_events_replayed_twice_change_nothing() {
     let folder = Folder::new("replay");
-    let store = Store::open(&folder.settings()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
     let kinds = EventKind::ALL;
     let some = |number: usize| {
         let kind = kinds[number * 7 % kinds.len()];

@@ -98,13 +98,13 @@ macro_rules! pages {
 
 impl Told {
     fn new(settings: Settings, restless: bool) -> Self {
-        Self { store: Store::open(&settings).unwrap(), settings, restless, policy: policy() }
+        Self { store: Store::open(&settings, &policy()).unwrap(), settings, restless, policy: policy() }
     }
 
     async fn call(&mut self, line: &str) -> Vec<String> {
         if self.restless {
             self.store.close().await.unwrap();
-            self.store = Store::open(&self.settings).unwrap();
+            self.store = Store::open(&self.settings, &self.policy).unwrap();
         }
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         let words: Vec<&str> = rest.split(' ').filter(|word| !word.is_empty()).collect();
