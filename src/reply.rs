@@ -90,6 +90,12 @@ impl fmt::Display for Reply {
     }
 }
 
+/// What of foreign text moves a terminal's cursor, or turns the order of what is read: control characters, and those that
+/// set a direction (UAX #9).
+pub fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Makes foreign text fit for a reply or a log line: one line, printable ASCII, white space runs folded, at most `max`
 /// octets. Upstream answers and header values go through here before anybody sees them (SECURITY: response confusion).
 pub fn printable(text: &str, max: usize) -> String {

@@ -1,5 +1,7 @@
 //! Columns of text that fit on a screen.
 
+use crate::reply::steers;
+
 /// Most characters of a line.
 const WIDTH: usize = 100;
 /// A column is not cut below that.
@@ -55,8 +57,7 @@ fn widths(columns: &[Column<'_>], rows: &[Vec<String>]) -> Vec<usize> {
 
 /// Words of others, without what steers a terminal: control characters, and those that turn the direction of writing.
 pub(super) fn printable(text: &str) -> String {
-    let steers =
-        |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let steers = |c: char| c != '\n' && steers(c);
     if text.contains(steers) { text.replace(steers, "\u{fffd}") } else { text.to_owned() }
 }
 

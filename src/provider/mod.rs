@@ -140,7 +140,7 @@ pub struct Search<'a> {
 pub enum Found {
     /// It took it, under this id.
     Taken(String),
-    /// The answers to these would tell: the mails look like it, and their markers are not shown.
+    /// The answers to these would tell: there are more pages, or mails that look like it, and their markers are not shown.
     Perhaps(Vec<Request>),
     /// It does not show it. That proves nothing: it may show it later.
     Nothing,

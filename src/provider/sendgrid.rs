@@ -195,7 +195,7 @@ impl Provider for SendGrid {
     }
 
     fn lookup(&self, search: &Search<'_>) -> Option<Request> {
-        self.marks().then(|| lookup::request(&self.url, self.lookup, search)).flatten()
+        self.marks().then(|| lookup::request(&self.url, self.lookup, search, 1)).flatten()
     }
 
     fn found(&self, search: &Search<'_>, response: &Response) -> Found {

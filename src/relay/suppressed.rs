@@ -108,8 +108,12 @@ impl Suppressions {
         }
     }
 
-    /// Remembers who the API itself would not send to. `by`: when the transaction has to end.
+    /// Remembers who the API itself would not send to. `by`: when the transaction has to end. What it says to a client that
+    /// brought a key of its own is about that customer's list, and nobody else's.
     pub async fn learn(&self, transaction: &Transaction, verdicts: &[Verdict], by: Instant) {
+        if transaction.origin.api_key.is_some() {
+            return;
+        }
         let now = SystemTime::now();
         let refused = verdicts.iter().filter(|verdict| !verdict.account.is_empty());
         let refused = refused.filter_map(|verdict| match &verdict.outcome {

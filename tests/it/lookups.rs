@@ -167,6 +167,26 @@ async fn questions_go_by_the_clients_own_key() {
     }
 }
 
+/// An address that gets many mails: ours may be on the third page, and beyond that nobody looks.
+#[tokio::test(start_paused = true)]
+async fn the_next_pages_are_looked_at() {
+    let page = |number: u32, marker: &str| {
+        let item =
+            format!(r#"{{"id":"m{number}","to_emails":["{}"],"custom_args":{{"sidepost_id":"{marker}"}}}}"#, ANN[0]);
+        let text = format!(r#"{{"messages":[{item}],"page":{number},"page_size":100,"total_pages":9}}"#);
+        Answer::Status(200, Vec::new(), text)
+    };
+    let script = Script::showing([Answer::Lost], [page(1, "x"), page(2, "x"), page(3, "MARKER")]);
+    assert!(told(&relay(&config(&[]), &script), ANN).await.starts_with("250 2.0.0 Ok m3 "));
+    let asked = script.asked();
+    assert!(!asked[0].contains("&page="), "{asked:?}");
+    assert!(asked[1].ends_with("&page=2") && asked[2].ends_with("&page=3"), "{asked:?}");
+
+    let script = Script::showing([Answer::Lost], (1..=3).cycle().take(9).map(|number| page(number, "x")));
+    assert!(told(&relay(&config(&[]), &script), ANN).await.starts_with("451 4.4.2 "));
+    assert_eq!(script.asked().len(), 6, "three pages, twice");
+}
+
 /// SendGrid and NexusProMail have no such call.
 #[tokio::test(start_paused = true)]
 async fn others_are_not_asked() {

@@ -11,6 +11,7 @@ use sidepost::provider::{Request, Response};
 use sidepost::recent::Recent;
 use sidepost::relay::Relay;
 use sidepost::relay::http::{Transport, TransportError};
+use sidepost::secret::Secret;
 use sidepost::store::Store;
 use tokio::time::{Duration, Instant, advance};
 
@@ -77,6 +78,18 @@ async fn what_the_send_call_refused_is_refused_at_rcpt() {
     let refusal = rcpt(&relay, "ann@EXAMPLE.net").await;
     assert!(refusal.starts_with("550 5.7.1 <ann@example.net> suppressed: refused on 20"), "{refusal}");
     assert_eq!(rcpt(&relay, "bob@example.net").await, "250");
+}
+
+/// Each client with a key of its own is another customer of the API, with another list.
+#[tokio::test(start_paused = true)]
+async fn what_a_clients_own_key_was_refused_is_nobody_elses() {
+    let lists = Arc::new(Lists { refused: vec!["ann@example.net"], ..Lists::default() });
+    let flags = ["providers.main.kind=nexuspromail", "smtp.auth.required=true", "smtp.auth.passthrough=true"];
+    let relay = relay(&flags, &lists);
+    let mut mail = transaction(MAIL, &["ann@example.net"]);
+    mail.origin.api_key = Some(Secret::new("npm_live_one"));
+    assert_eq!(Arc::clone(&relay).submit(mail).await.reply.code, 550);
+    assert_eq!(rcpt(&relay, "ann@example.net").await, "250");
 }
 
 #[tokio::test(start_paused = true)]

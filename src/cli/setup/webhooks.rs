@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::secret_file::{OutArgs, SecretFile};
 use super::{Account, SetupArgs, note, print_json};
-use crate::cli::table::{columns, yes_or_no};
+use crate::cli::table::{columns, printable, yes_or_no};
 use crate::cli::{Failure, USAGE};
 use crate::provider::setup::reading::{self, Made, Webhook};
 use crate::provider::setup::{self, Id, Task};
@@ -206,7 +206,7 @@ fn hand_over(
     }
     let Some(secret) = &made.secret else {
         // Nobody knows which part of it is the secret, and it is shown only once.
-        sayln!("{}", made.answer);
+        sayln!("{}", printable(&made.answer));
         let text = "no field of the answer is known to be the signing secret; the whole answer is printed above";
         return Err(Failure::new(text));
     };

@@ -19,7 +19,10 @@ use crate::provider::{Found, Payload, Personalization, Request, Response, Search
 pub(super) const MARKER: &str = "sidepost_id";
 /// Items of a page: as many as there may be.
 const PAGE_SIZE: usize = 100;
-/// Mails that are looked at one by one, where the list does not show their markers.
+/// Pages that are looked at: an address that gets alerts may have been sent more than fit on the first one, and which come
+/// first the API does not say.
+const PAGES: u64 = 3;
+/// Mails of a page that are looked at one by one, where the list does not show their markers.
 const CANDIDATES: usize = 3;
 /// How much earlier than the mail the search begins. The filter is a date (whether it may have a time, the pages do not
 /// tell), in a time zone that nobody knows.
@@ -44,7 +47,7 @@ pub(in crate::provider) fn messages_url(send_url: &str) -> Option<String> {
 }
 
 /// The question. A message has at least one To; whoever else is in its group got the same one.
-pub(super) fn request(send_url: &str, lookup: Lookup, search: &Search<'_>) -> Option<Request> {
+pub(super) fn request(send_url: &str, lookup: Lookup, search: &Search<'_>, page: u64) -> Option<Request> {
     let to = search.group.to.first()?;
     let from = search.since.checked_sub(MARGIN).unwrap_or(SystemTime::UNIX_EPOCH);
     let date = humantime::format_rfc3339_seconds(from).to_string();
@@ -55,6 +58,9 @@ pub(super) fn request(send_url: &str, lookup: Lookup, search: &Search<'_>) -> Op
     if lookup == Lookup::Category && has_room(search.controls) {
         url.push_str("&category=");
         url.extend(utf8_percent_encode(&category(search.marker), ESCAPED));
+    }
+    if page > 1 {
+        url.push_str(&format!("&page={page}"));
     }
     Some(get(url))
 }
@@ -84,8 +90,17 @@ pub(super) fn found(send_url: &str, lookup: Lookup, search: &Search<'_>, respons
     let unclear = ours.into_iter().filter(|item| carries(item, lookup, search).is_none() && is_alike(item, search));
     let base = messages_url(send_url).unwrap_or_default();
     let ids = unclear.filter_map(id_of).take(CANDIDATES);
-    let requests: Vec<Request> = ids.map(|id| get(format!("{base}/{}", utf8_percent_encode(id, ESCAPED)))).collect();
+    let candidates = ids.map(|id| get(format!("{base}/{}", utf8_percent_encode(id, ESCAPED))));
+    let next = next_page(&json).and_then(|page| request(send_url, lookup, search, page));
+    let requests: Vec<Request> = candidates.chain(next).collect();
     if requests.is_empty() { Found::Nothing } else { Found::Perhaps(requests) }
+}
+
+/// The page behind this one, if there is one that is looked at.
+fn next_page(list: &Value) -> Option<u64> {
+    let next = list.get("page")?.as_u64()?.checked_add(1)?;
+    let is_there = list.get("total_pages")?.as_u64()? >= next;
+    Some(next).filter(|next| is_there && *next <= PAGES)
 }
 
 /// One message: its recipients were seen in the list, and need not be shown again.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::super::Response;
+use crate::reply::steers;
 use crate::secret::Secret;
 
 /// Under which names the secret of a new webhook may come (NexusProMail's guide does not show it).
@@ -259,7 +260,7 @@ fn texts(list: Option<&Value>) -> Vec<String> {
     list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(clean).collect()
 }
 
-/// Without control characters: what an API says is printed on a terminal.
+/// Without what steers: what an API says is printed on a terminal.
 pub(super) fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+    text.chars().filter(|c| !steers(*c)).collect()
 }

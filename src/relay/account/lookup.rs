@@ -1,6 +1,6 @@
 //! Whether the API has a mail whose outcome is not known: it is asked for the marker that the mail carries.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -135,19 +135,19 @@ impl Account {
 
     /// The group, and the API's id for its mail, if the API shows that.
     async fn look<'a>(&self, mail: Mail<'_>, search: Search<'a>, by: Instant) -> Option<(&'a Personalization, String)> {
-        let mut found = self.ask(mail, self.provider.lookup(&search)?, &search, by).await;
-        if let Found::Perhaps(candidates) = found {
-            found = Found::Nothing;
-            for candidate in candidates {
-                found = self.ask(mail, candidate, &search, by).await;
-                if matches!(found, Found::Taken(_)) {
-                    break;
+        let mut questions: VecDeque<Request> = self.provider.lookup(&search).into_iter().collect();
+        while let Some(question) = questions.pop_front() {
+            match self.ask(mail, question, &search, by).await {
+                Found::Taken(id) => {
+                    let transaction = mail.transaction.id;
+                    info!(id = %transaction, account = %self.name, provider_id = id, "the API has the mail whose answer was lost");
+                    return Some((search.group, id));
                 }
+                Found::Perhaps(more) => questions.extend(more),
+                Found::Nothing | Found::Forbidden(_) | Found::Failed(..) => {}
             }
         }
-        let Found::Taken(id) = found else { return None };
-        info!(id = %mail.transaction.id, account = %self.name, provider_id = id, "the API has the mail whose answer was lost");
-        Some((search.group, id))
+        None
     }
 
     /// One question. It keeps to rate and concurrency like any request, and says nothing to the breaker: the API may send

@@ -14,6 +14,7 @@ use super::query::{self, Parameters};
 use super::wire::{Added, NewSuppression, Removed, SuppressionEntry, SuppressionPage};
 use super::{Admin, Refusal, body};
 use crate::address::Address;
+use crate::reply::steers;
 use crate::store::SuppressionQuery;
 use crate::suppression::{Reason, Scope, Suppression};
 
@@ -147,5 +148,5 @@ fn evidence(text: String) -> Result<String, Refusal> {
     if text.chars().count() > LONGEST_EVIDENCE {
         return Err(Refusal::wrong(format!("evidence: must be at most {LONGEST_EVIDENCE} characters")));
     }
-    Ok(if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text })
+    Ok(if text.contains(steers) { text.replace(steers, " ") } else { text })
 }
