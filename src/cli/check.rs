@@ -1,10 +1,12 @@
 //! `check`: is the configuration valid, what is in force, does the time add up.
 
+use std::time::Duration;
+
 use clap::Args;
 use humantime::format_duration;
 
 use super::{CONFIG, ConfigArgs, Failure};
-use crate::config::{Delivery, Provider};
+use crate::config::{Config, Delivery, Provider};
 use crate::provider;
 use crate::relay::account::worst_case;
 use crate::smtp::tls::Tls;
@@ -35,7 +37,25 @@ impl Check {
             sayln!("\nTime budget of account {name}");
             print_budget(account, &loaded.config.delivery);
         }
+        for route in &loaded.config.routes {
+            warn_of_route(&route.accounts, &loaded.config);
+        }
         Ok(())
+    }
+}
+
+/// Says when the last accounts of a route may have no turn.
+fn warn_of_route(names: &[String], config: &Config) {
+    let accounts = names.iter().filter_map(|name| config.providers.get(name));
+    let (all, deadline) = (accounts.map(|account| account.attempt_timeout).sum::<Duration>(), config.delivery.deadline);
+    if all > deadline {
+        sayln!(
+            "\nWarning: the route to {}: one attempt with each takes up to {} (attempt_timeout), and the deadline is {}; \
+             the last ones may never be tried.",
+            names.join(", "),
+            format_duration(all),
+            format_duration(deadline)
+        );
     }
 }
 

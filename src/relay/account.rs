@@ -32,6 +32,10 @@ use crate::secret::Secret;
 use keys::Keys;
 use lookup::Questions;
 
+/// What a mail may have spent of its deadline when its first attempt is still in time, for who sets attempt_timeout to the
+/// whole of it.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
 /// One account.
 pub struct Account {
     name: Arc<str>,
@@ -204,7 +208,6 @@ impl Account {
 
     /// Sends one batch of a transaction and repeats what may be repeated; returns before `deadline`.
     pub async fn deliver(&self, mail: Mail<'_>, mut batch: Batch, deadline: Instant) -> Delivered {
-        let start_by = self.start_by(deadline);
         self.budget().earn();
         if self.provider.marks() && batch.marker.is_none() {
             batch.marker = Some(mail.transaction.id.to_string().into());
@@ -215,7 +218,7 @@ impl Account {
         // A round in which the API only sorted recipients out is no failure, and each makes the batch smaller.
         let mut attempts = Attempts::default();
         loop {
-            let outcomes = match self.attempt(mail, &batch, start_by).await {
+            let outcomes = match self.attempt(mail, &batch, deadline).await {
                 Attempt::Made(status, outcomes) => {
                     delivered.attempts += 1;
                     delivered.status = status;
@@ -272,13 +275,22 @@ impl Account {
         })
     }
 
-    /// No attempt is begun later than this: one that the deadline cuts short ends as an unknown outcome.
+    /// Whether there is time for an attempt that has to end by then.
+    pub fn has_time(&self, deadline: Instant) -> bool {
+        Instant::now() <= self.start_by(deadline) + AT_ONCE
+    }
+
+    /// No attempt waits longer than this to begin: one that the deadline cuts short ends as an unknown outcome.
     fn start_by(&self, deadline: Instant) -> Instant {
         deadline.checked_sub(self.retry.attempt_timeout).unwrap_or(deadline)
     }
 
     /// Its turn first, the request then: what waits for the limiter holds no rendered copy of the mail.
-    async fn attempt(&self, mail: Mail<'_>, batch: &Batch, start_by: Instant) -> Attempt {
+    async fn attempt(&self, mail: Mail<'_>, batch: &Batch, deadline: Instant) -> Attempt {
+        let start_by = self.start_by(deadline);
+        if !self.has_time(deadline) {
+            return Attempt::Blocked(Cause::new(Kind::Unavailable, "the deadline leaves no time for an attempt"));
+        }
         if let Err(cause) = self.wait_for_turn(mail.transaction, batch, start_by).await {
             return Attempt::Blocked(cause);
         }
@@ -292,7 +304,7 @@ impl Account {
         if let Err(cause) = self.pass_breaker(start_by, Breaker::enter).await {
             return Attempt::Blocked(cause);
         }
-        let (status, outcomes) = self.exchange(&request, batch).await;
+        let (status, outcomes) = self.exchange(&request, batch, deadline).await;
         Attempt::Made(status, outcomes)
     }
 
@@ -306,9 +318,9 @@ impl Account {
     }
 
     /// One request, and what its answer means.
-    async fn exchange(&self, request: &Request, batch: &Batch) -> (Option<u16>, Vec<Outcome>) {
+    async fn exchange(&self, request: &Request, batch: &Batch, deadline: Instant) -> (Option<u16>, Vec<Outcome>) {
         let begun = Instant::now();
-        let answer = self.transport.send(request, begun + self.retry.attempt_timeout).await;
+        let answer = self.transport.send(request, deadline.min(begun + self.retry.attempt_timeout)).await;
         self.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
         let (status, outcomes) = match answer {
             Ok(response) => (Some(response.status), self.provider.classify(batch, &response)),

@@ -101,8 +101,8 @@ impl Relay {
         (parts.collect(), lost)
     }
 
-    /// Sends by the first account; by the next one for whom that could certainly not send. Each leaves time for those
-    /// behind it.
+    /// Sends by the first account; by the next one for whom that could certainly not send. Each has time for one attempt,
+    /// and leaves as much for those behind it as there is.
     pub(super) async fn serve(
         &self,
         transaction: &Transaction,
@@ -116,8 +116,9 @@ impl Relay {
             let behind = accounts.get(n + 1..).unwrap_or_default();
             let reserve = behind.iter().map(|account| account.attempt_timeout()).sum();
             let by = deadline.checked_sub(reserve).unwrap_or(deadline);
+            let by = by.max(Instant::now() + account.attempt_timeout()).min(deadline);
             let mut delivered = self.send_by(account, transaction, &open, doubts, by).await;
-            if behind.is_empty() {
+            if behind.first().is_none_or(|next| !next.has_time(deadline)) {
                 whole.absorb(delivered);
                 break;
             }

@@ -484,6 +484,46 @@ async fn who_waits_for_a_first_try_is_told_in_time() {
     assert_eq!((relay.unfinished(), relay.under_way()), (0, 0));
 }
 
+/// The first try takes so long that the second one has no time left for an attempt when its turn comes.
+#[tokio::test(start_paused = true)]
+async fn who_has_its_turn_late_is_told_in_time() {
+    let script = Script::new([Answer::Never]);
+    let relay = relay(&config(&["providers.main.kind=nexuspromail", "delivery.deadline=12s"]), &script);
+    let second = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let begun = Instant::now();
+        (submit(&relay, ANN).await, seconds(begun))
+    };
+    let (first, (second, took)) = tokio::join!(submit(&relay, ANN), second);
+    assert!(first.starts_with("451 4.4.2 "), "{first}");
+    assert!(second.starts_with("451 4.3.2 ") && second.contains("leaves no time"), "{second}");
+    assert!(took <= 12.0, "{took}");
+    assert_eq!(script.requests(), 1);
+}
+
+/// However many accounts a route has: the first ones are tried, as many as there is time for.
+#[tokio::test(start_paused = true)]
+async fn failover_keeps_to_the_deadline() {
+    for (deadline, tried, took) in [("12s", 1, 5.0), ("25s", 4, 20.0)] {
+        let account = |name: &str| {
+            let settings =
+                ["kind=scaisend".to_owned(), "api_key=x".to_owned(), format!("base_url=https://{name}.test")];
+            settings.map(|setting| format!("providers.{name}.{setting}"))
+        };
+        let mut flags: Vec<String> = ["main", "b", "c", "d"].iter().flat_map(|name| account(name)).collect();
+        flags.push("routes=[{ use = [\"main\", \"b\", \"c\", \"d\"] }]".to_owned());
+        flags.push(format!("delivery.deadline={deadline}"));
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let dead = Answer::After(Duration::from_secs(5), Box::new(Answer::NotSent(Kind::Unreachable)));
+        let script = Script::new(vec![dead; 9]);
+        let begun = Instant::now();
+        let reply = submit(&relay(&config(&flags), &script), ANN).await;
+        assert!(reply.starts_with("451 4.4.1 "), "{reply}");
+        assert_eq!((script.requests(), seconds(begun).round()), (tried, took), "{deadline}");
+        assert_eq!(script.hosts()[0], "main.test");
+    }
+}
+
 /// One message in two transactions, as a client sends it that has many recipients: neither forgets for the other.
 #[tokio::test(start_paused = true)]
 async fn two_parts_of_one_message_are_remembered_apart() {
