@@ -70,7 +70,9 @@ pub struct Cause {
     pub status: Option<u16>,
     /// How long the provider asks to be left alone.
     pub retry_after: Option<Duration>,
-    /// The marker of the mail that the API may have taken all the same; `None`: it did not, or cannot be asked.
+    /// Whether the API may have taken the mail all the same, by this attempt or an earlier one of the same transaction.
+    pub in_doubt: bool,
+    /// The marker of that mail; `None`: there is no doubt, or the API cannot be asked.
     pub marker: Option<Arc<str>>,
 }
 
@@ -78,7 +80,7 @@ impl Cause {
     /// A cause with a detail; foreign text in it is made printable.
     pub fn new(kind: Kind, detail: impl AsRef<str>) -> Self {
         let detail = printable(detail.as_ref(), 240);
-        Self { kind, row: *kind.row(), detail, status: None, retry_after: None, marker: None }
+        Self { kind, row: *kind.row(), detail, status: None, retry_after: None, in_doubt: false, marker: None }
     }
 
     /// The same as another kind.
@@ -99,10 +101,10 @@ impl Cause {
         Self { status: Some(status), ..self }
     }
 
-    /// The same about a mail that the API may have taken under this marker.
+    /// The same about a mail that the API may have taken, under this marker if it has one.
     #[must_use]
-    pub fn with_marker(self, marker: Option<Arc<str>>) -> Self {
-        Self { marker, ..self }
+    pub fn with_doubt(self, marker: Option<Arc<str>>) -> Self {
+        Self { in_doubt: true, marker, ..self }
     }
 
     /// The same with the pause that the provider asked for.

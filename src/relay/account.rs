@@ -260,16 +260,16 @@ impl Account {
         affords
     }
 
-    /// `in_doubt`: whoever was not taken may have been, under the marker.
+    /// `in_doubt`: whoever was not taken may have been, under the batch's marker.
     fn verdicts(&self, batch: &Batch, outcomes: Vec<Outcome>, in_doubt: bool) -> impl Iterator<Item = Verdict> {
         let account = Arc::clone(&self.name);
-        let marker = batch.marker.clone().filter(|_| in_doubt);
+        let marker = batch.marker.clone();
         let outcomes = batch.recipients().cloned().zip(outcomes).collect::<Vec<_>>();
         outcomes.into_iter().map(move |(recipient, outcome)| Verdict {
             recipient,
             account: Arc::clone(&account),
             outcome: match outcome {
-                Outcome::Deferred(cause) => Outcome::Deferred(cause.with_marker(marker.clone())),
+                Outcome::Deferred(cause) if in_doubt => Outcome::Deferred(cause.with_doubt(marker.clone())),
                 other => other,
             },
         })

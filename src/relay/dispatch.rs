@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::account::{Account, Delivered, Mail};
-use super::doubts::by_marker;
+use super::doubts::{by_doubt, by_marker};
 use super::ledger::Doubt;
 use super::{Relay, all, suppressed};
 use crate::address::Address;
@@ -39,7 +39,8 @@ impl Relay {
         }
         let (parts, lost) = self.parts(transaction, open, &headers);
         whole.verdicts.extend(lost);
-        let parts = parts.into_iter().map(|(accounts, part)| self.serve(transaction, part, accounts, doubts, deadline));
+        let parts = parts.into_iter().flat_map(|part| by_doubt(part, doubts));
+        let parts = parts.map(|(accounts, part)| self.serve(transaction, part, accounts, doubts, deadline));
         for delivered in join_all(parts).await {
             whole.absorb(delivered);
         }
@@ -192,9 +193,14 @@ impl Relay {
     }
 }
 
-/// Whether another account may be tried: nothing was sent, and the mail is not at fault.
+/// Whether another account may be tried: nothing was taken, by none of the attempts, and the mail is not at fault. Of what
+/// may have been taken the operator alone can say "elsewhere".
 fn may_go_on(cause: &Cause) -> bool {
-    matches!(cause.row.retry, Retry::Within | Retry::Elsewhere)
+    match cause.row.retry {
+        Retry::Within => !cause.in_doubt,
+        Retry::Elsewhere => !cause.in_doubt || cause.kind.leaves_doubt(),
+        Retry::Never => false,
+    }
 }
 
 fn no_route(recipient: &Address) -> Verdict {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Relay;
 use super::account::Mail;
+use super::dispatch::Part;
 use super::ledger::Doubt;
 use crate::address::Address;
 use crate::envelope::{Envelope, Transaction};
@@ -46,6 +47,27 @@ impl Relay {
         }
         found
     }
+}
+
+/// The recipients that an account may have sent to are that account's until it is known: another one could only send to them
+/// twice.
+pub(super) fn by_doubt<'a>((accounts, open): Part<'a>, doubts: &[Doubt]) -> Vec<Part<'a>> {
+    let held_by = |recipient: &Address| {
+        let mut doubts = doubts.iter().filter(|doubt| doubt.recipient == *recipient);
+        doubts.find_map(|doubt| accounts.iter().position(|account| account.name() == &*doubt.account))
+    };
+    let mut parts: Vec<(Option<usize>, Vec<Address>)> = Vec::new();
+    for recipient in &open.recipients {
+        let holder = held_by(recipient);
+        match parts.iter_mut().find(|(known, _)| *known == holder) {
+            Some((_, part)) => part.push(recipient.clone()),
+            None => parts.push((holder, vec![recipient.clone()])),
+        }
+    }
+    let of =
+        |holder: Option<usize>| holder.and_then(|n| accounts.get(n)).map_or_else(|| accounts.clone(), |&a| vec![a]);
+    let part = |(holder, recipients)| (of(holder), Envelope { recipients, ..open.clone() });
+    parts.into_iter().map(part).collect()
 }
 
 /// The batch in parts that carry one marker each: the one of the doubts where all of a group have the same, and a new one

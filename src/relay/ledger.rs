@@ -345,14 +345,15 @@ impl Ledger {
 }
 
 impl Entry {
-    /// The newest mark counts; of a doubt about the same marker, since when it has been there.
+    /// The newest mark counts; of a doubt about the same mail, since when it has been there.
     fn add(&mut self, mark: Mark) {
         let recipient = match &mark {
             Mark::Accepted(verdict) => verdict.recipient.clone(),
             Mark::InDoubt(doubt) => doubt.recipient.clone(),
         };
         match (self.marks.get(&recipient), &mark) {
-            (Some(Mark::InDoubt(old)), Mark::InDoubt(new)) if old.marker == new.marker => {}
+            (Some(Mark::InDoubt(old)), Mark::InDoubt(new))
+                if old.marker == new.marker && old.account == new.account => {}
             _ => drop(self.marks.insert(recipient, mark)),
         }
     }

@@ -91,14 +91,7 @@ async fn a_doubt_outlasts_a_later_refusal() {
 /// The account that may have sent it is asked, whichever would send now.
 #[tokio::test(start_paused = true)]
 async fn the_account_in_doubt_is_asked() {
-    let flags = [
-        "providers.backup.kind=scaisend",
-        "providers.backup.api_key=x",
-        "providers.main.base_url=https://main.test",
-        "providers.backup.base_url=https://backup.test",
-        "routes=[{ use = [\"main\", \"backup\"] }]",
-        "delivery.max_attempts=1",
-    ];
+    let flags = two_accounts(&[]);
     let script =
         Script::showing([Answer::status(503), Answer::Lost], [shows_nothing(), shows_nothing(), shows("m1", ANN)]);
     let relay = relay(&config(&flags), &script);
@@ -106,6 +99,59 @@ async fn the_account_in_doubt_is_asked() {
     assert!(told(&relay, ANN).await.starts_with("250 2.0.0 Ok m1 "));
     assert_eq!(script.hosts(), ["main.test", "backup.test"]);
     assert!(script.asked().iter().all(|url| url.starts_with("backup.test/v3/messages?")), "{:?}", script.asked());
+}
+
+fn two_accounts<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let mut flags = vec![
+        "providers.backup.kind=scaisend",
+        "providers.backup.api_key=x",
+        "providers.main.base_url=https://main.test",
+        "providers.backup.base_url=https://backup.test",
+        "routes=[{ use = [\"main\", \"backup\"] }]",
+        "delivery.max_attempts=1",
+    ];
+    flags.extend(more);
+    flags
+}
+
+/// What an account may have sent, no other one sends: not within the transaction, whatever its last attempt was told.
+#[tokio::test(start_paused = true)]
+async fn a_mail_in_doubt_does_not_move_on() {
+    for (flags, answers) in [
+        (&["providers.main.replies.server-error=yes"][..], [500, 503, 503]),
+        (&["providers.main.replies.server-error=yes"], [500, 500, 401]),
+        (&["providers.main.replies.gateway=yes", "providers.main.kind=nexuspromail"], [504, 503, 503]),
+    ] {
+        let flags = two_accounts(&[flags, &["delivery.max_attempts=3"]].concat());
+        let script = Script::showing(answers.map(Answer::status), []);
+        let reply = told(&relay(&config(&flags), &script), ANN).await;
+        assert!(reply.starts_with("451 "), "{reply}");
+        assert_eq!(script.hosts(), ["main.test"; 3], "{answers:?}");
+    }
+    // Only where the operator says so of the very answer.
+    let flags = two_accounts(&["providers.main.replies.server-error=elsewhere"]);
+    let script = Script::showing([Answer::status(500)], []);
+    assert!(told(&relay(&config(&flags), &script), ANN).await.starts_with("250 "));
+    assert_eq!(script.hosts(), ["main.test", "backup.test"]);
+}
+
+/// Nor at the client's next try, when that account refuses it cleanly; the others of the mail may.
+#[tokio::test(start_paused = true)]
+async fn a_mail_in_doubt_waits_for_its_account() {
+    let flags = two_accounts(&["providers.main.fanout=per-recipient"]);
+    let script = Script::showing([Answer::Lost, Answer::status(401)], []);
+    let relay = relay(&config(&flags), &script);
+    assert!(told(&relay, ANN).await.starts_with("451 4.4.2 "));
+    assert!(told(&relay, ANN).await.starts_with("451 4.3.5 "));
+    assert_eq!(script.hosts(), ["main.test", "main.test"]);
+    let reply = told(&relay, &[ANN[0], "bob@example.net"]).await;
+    assert!(reply.starts_with("451 4.3.5 "), "{reply}");
+    let bobs = script
+        .seen()
+        .into_iter()
+        .zip(script.hosts())
+        .filter(|(body, _)| body["personalizations"][0]["to"][0]["email"] == "bob@example.net");
+    assert_eq!(bobs.map(|(_, host)| host).collect::<Vec<_>>(), ["backup.test"]);
 }
 
 /// Two that the API may not tell apart: what is found may be the other's.
