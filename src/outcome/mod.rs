@@ -10,7 +10,7 @@ use crate::envelope::TransactionId;
 use crate::reply::{Enhanced, Reply};
 
 /// For those who know outcomes and no replies.
-pub use crate::reply::printable;
+pub use crate::reply::{printable, steers};
 
 pub use table::{Kind, Loudness, Overrides, Retry, Row, TABLE};
 

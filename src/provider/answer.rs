@@ -43,44 +43,54 @@ pub fn for_all(batch: &Batch, outcome: &Outcome) -> Vec<Outcome> {
     vec![outcome.clone(); batch.len()]
 }
 
-/// The human words of an error body. Both documented shapes are tried on every answer, since the vendors use either on
-/// any path: `{"errors":[{"message","field"}]}`, `{"detail": "…" | [{"loc","msg"}]}`, and `{"error","message"}`.
-pub fn error_text(body: &[u8]) -> Option<String> {
-    let json: Value = serde_json::from_slice(body).ok()?;
-    let text = |v: &Value| v.as_str().map(str::to_owned);
-    if let Some(error) = first_error(&json) {
-        return error.get("message").and_then(text);
-    }
-    if let Some(detail) = json.get("detail") {
-        let first = detail.as_array().and_then(|list| list.first());
-        return match first {
-            Some(item) => Some(format!("{} {}", path_of(item.get("loc")?), item.get("msg")?.as_str()?)),
-            None => text(detail),
-        };
-    }
-    let (code, message) = (json.get("error").and_then(text), json.get("message").and_then(text));
-    match (code, message) {
-        (Some(code), Some(message)) => Some(format!("{code}: {message}")),
-        (one, other) => one.or(other),
-    }
+/// One error of an answer.
+pub struct Complaint {
+    /// The path of the field that it is about.
+    pub field: Option<String>,
+    /// What it says.
+    pub words: String,
 }
 
-/// The fields that the errors of the `errors` shape, or of the `detail` list, are about, in their order.
-pub fn error_fields(body: &[u8]) -> Vec<String> {
+/// The errors of an error body. All documented shapes are tried on every answer, since the vendors use either on any path:
+/// `{"errors":[{"message","field"}]}`, `{"detail": "…" | [{"loc","msg"}]}`, and `{"error","message"}`.
+pub fn complaints(body: &[u8]) -> Vec<Complaint> {
     let Ok(json) = serde_json::from_slice::<Value>(body) else { return Vec::new() };
     let list = |key: &str| json.get(key).and_then(Value::as_array).into_iter().flatten();
-    let named = list("errors").filter_map(|error| error.get("field")?.as_str().map(str::to_owned));
-    named.chain(list("detail").filter_map(|item| item.get("loc").map(path_of))).collect()
+    let errors = list("errors").map(|error| Complaint { field: text(error, "field"), words: words(error, "message") });
+    let details = list("detail").map(|item| {
+        let field = item.get("loc").map(path_of);
+        let words = format!("{} {}", field.as_deref().unwrap_or_default(), words(item, "msg"));
+        Complaint { field, words: words.trim().to_owned() }
+    });
+    let named: Vec<Complaint> = errors.chain(details).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let words = match (text(&json, "detail"), text(&json, "error"), text(&json, "message")) {
+        (Some(detail), ..) => Some(detail),
+        (None, Some(code), Some(message)) => Some(format!("{code}: {message}")),
+        (None, one, other) => one.or(other),
+    };
+    words.map(|words| Complaint { field: None, words }).into_iter().collect()
+}
+
+/// The human words of an error body: those of its first error.
+pub fn error_text(body: &[u8]) -> Option<String> {
+    complaints(body).into_iter().next().map(|first| first.words).filter(|words| !words.is_empty())
+}
+
+fn text(json: &Value, member: &str) -> Option<String> {
+    json.get(member)?.as_str().map(str::to_owned)
+}
+
+fn words(json: &Value, member: &str) -> String {
+    text(json, member).unwrap_or_default()
 }
 
 /// The `error` code of the NexusProMail shape, in lower case.
 pub fn error_code(body: &[u8]) -> Option<String> {
     let json: Value = serde_json::from_slice(body).ok()?;
     json.get("error")?.as_str().map(str::to_ascii_lowercase)
-}
-
-fn first_error(json: &Value) -> Option<&Value> {
-    json.get("errors")?.as_array()?.first()
 }
 
 /// `["body", "personalizations", 0, "to"]` as `personalizations.0.to`.

@@ -6,7 +6,7 @@ mod lists;
 pub(super) mod lookup;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ use http::{HeaderMap, Method};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::answer::{Success, cause, error_fields, error_text, for_all, kind_of_status, success_body};
+use super::answer::{Complaint, Success, cause, complaints, error_text, for_all, kind_of_status, success_body};
 use super::signature::Scheme;
 use super::{
     Batch, Found, JsonMailbox, Limits, Listed, Pieces, Provider, Request, Response, Search, body_of, from_of,
@@ -315,28 +315,51 @@ fn shortened(name: &str) -> Cow<'_, str> {
 /// 400 and 422: whose fault it is stands in the fields' paths. Refused recipients spoil the request for the others, which
 /// were not sent and can go without them.
 fn refused_fields(batch: &Batch, response: &Response) -> Vec<Outcome> {
-    let fields = error_fields(&response.body);
-    let words = error_text(&response.body).unwrap_or_default().to_ascii_lowercase();
-    let mut guilty: BTreeSet<usize> = fields.iter().filter_map(|field| place_of(batch, field)).collect();
-    guilty.extend(named_in(batch, &words));
-    // An address that nobody named is not told that it is suppressed.
-    let kind = if words.contains("suppress") && (!guilty.is_empty() || batch.len() == 1) {
-        Kind::Suppressed
-    } else if fields.first().is_some_and(|field| field.starts_with("from")) {
-        Kind::BadSender
-    } else if guilty.is_empty() {
-        Kind::BadContent
-    } else {
-        Kind::BadRecipient
-    };
-    let refused = Outcome::from_cause(cause(kind, response));
+    let complaints = complaints(&response.body);
+    let mut guilty: BTreeMap<usize, Outcome> = BTreeMap::new();
+    for complaint in &complaints {
+        for place in blamed(batch, complaint, complaints.len()) {
+            let kind = if says_suppressed(complaint) { Kind::Suppressed } else { Kind::BadRecipient };
+            let cause = Cause::new(kind, &complaint.words).with_status(response.status);
+            guilty.entry(place).or_insert_with(|| Outcome::from_cause(cause));
+        }
+    }
     if guilty.is_empty() {
-        return for_all(batch, &refused);
+        let of_sender = |field: &String| field.starts_with("from");
+        let is_sender = complaints.first().and_then(|first| first.field.as_ref()).is_some_and(of_sender);
+        let kind = if is_sender { Kind::BadSender } else { Kind::BadContent };
+        return for_all(batch, &Outcome::from_cause(cause(kind, response)));
     }
     let spared =
         Cause::new(Kind::Unsent, "another recipient of the same request was refused").with_status(response.status);
     let spared = Outcome::from_cause(spared);
-    (0..batch.len()).map(|n| if guilty.contains(&n) { refused.clone() } else { spared.clone() }).collect()
+    (0..batch.len()).map(|n| guilty.remove(&n).unwrap_or_else(|| spared.clone())).collect()
+}
+
+/// The places of the recipients that an error is about: by its field, or by its words where that names no other field. An
+/// address that nobody names is told that it is suppressed only if it is the only one, and that the only error.
+fn blamed(batch: &Batch, complaint: &Complaint, complaints: usize) -> BTreeSet<usize> {
+    let mut places = BTreeSet::new();
+    if let Some(field) = &complaint.field {
+        places.extend(place_of(batch, field));
+    }
+    if complaint.field.as_ref().is_none_or(|field| field.starts_with("personalizations")) {
+        places.extend(named_in(batch, &complaint.words.to_ascii_lowercase()));
+    }
+    if places.is_empty()
+        && complaint.field.is_none()
+        && says_suppressed(complaint)
+        && (batch.len(), complaints) == (1, 1)
+    {
+        places.insert(0);
+    }
+    places
+}
+
+/// A "suppression group" that does not exist is another matter.
+fn says_suppressed(complaint: &Complaint) -> bool {
+    let words = complaint.words.to_ascii_lowercase();
+    words.contains("suppressed") || words.contains("suppression list")
 }
 
 /// The recipients that the API's words quote.

@@ -215,14 +215,15 @@ impl Account {
         let mut delivered = Delivered { verdicts: Vec::with_capacity(batch.len()), ..Delivered::default() };
         // Once one attempt has left a doubt, no later refusal takes it away.
         let mut in_doubt = false;
-        // A round in which the API only sorted recipients out is no failure, and each makes the batch smaller.
+        // A round in which the API only sorted recipients out is no failure, and each makes the batch smaller: whom it was
+        // about is done, whatever is told to them.
         let mut attempts = Attempts::default();
         loop {
             let outcomes = match self.attempt(mail, &batch, deadline).await {
                 Attempt::Made(status, outcomes) => {
                     delivered.attempts += 1;
                     delivered.status = status;
-                    attempts.made += u32::from(!outcomes.iter().any(is_unsent));
+                    attempts.made += u32::from(!sorts_out(&outcomes));
                     let outcomes = self.clear_up(mail, &batch, outcomes, deadline).await;
                     in_doubt |= outcomes.iter().any(leaves_doubt);
                     outcomes
@@ -236,14 +237,16 @@ impl Account {
                 }
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            let cause = outcomes.iter().filter(|o| is_open(o)).find_map(Outcome::cause);
+            let sorts_out = sorts_out(&outcomes);
+            let goes_on = |outcome: &Outcome| if sorts_out { is_unsent(outcome) } else { is_open(outcome) };
+            let cause = outcomes.iter().filter(|outcome| goes_on(outcome)).find_map(Outcome::cause);
             let wait = cause.and_then(|cause| self.retry.next(attempts, cause, left, fastrand::f64()));
-            let Some(wait) = wait.filter(|_| outcomes.iter().any(is_unsent) || self.afford_retry()) else {
+            let Some(wait) = wait.filter(|_| sorts_out || self.afford_retry()) else {
                 delivered.verdicts.extend(self.verdicts(&batch, outcomes, in_doubt));
                 return delivered;
             };
             let (open, done): (Vec<Verdict>, Vec<Verdict>) =
-                self.verdicts(&batch, outcomes, in_doubt).partition(|v| is_open(&v.outcome));
+                self.verdicts(&batch, outcomes, in_doubt).partition(|v| goes_on(&v.outcome));
             mail.ledger.note(mail.transaction, open.iter().chain(&done), deadline).await;
             delivered.verdicts.extend(done);
             let open: HashSet<Address> = open.into_iter().map(|v| v.recipient).collect();
@@ -355,7 +358,7 @@ impl Account {
     /// `delivery.ambiguous = "accept"`: rather never than twice.
     fn weigh_ambiguous(&self, outcome: Outcome) -> Outcome {
         match outcome.cause() {
-            Some(cause) if cause.kind == Kind::Ambiguous && self.ambiguous == Ambiguous::Accept => {
+            Some(cause) if is_answer_lost(cause.kind) && self.ambiguous == Ambiguous::Accept => {
                 warn!(account = %self.name, cause = cause.detail, "unknown outcome counted as accepted");
                 Outcome::Accepted { id: None }
             }
@@ -468,8 +471,18 @@ fn of_own_key(outcome: Outcome) -> Outcome {
     }
 }
 
+/// Whether the answer was lost, to us or to the API's own gateway. A 500 is the API's word that it failed.
+fn is_answer_lost(kind: Kind) -> bool {
+    matches!(kind, Kind::Ambiguous | Kind::Gateway)
+}
+
 fn leaves_doubt(outcome: &Outcome) -> bool {
     outcome.cause().is_some_and(|cause| cause.kind.leaves_doubt())
+}
+
+/// Whether the request was refused for some of its recipients alone.
+fn sorts_out(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().any(is_unsent)
 }
 
 fn is_unsent(outcome: &Outcome) -> bool {

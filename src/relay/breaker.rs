@@ -104,7 +104,7 @@ impl Breaker {
 
     /// A request failed by `cause`.
     pub fn failed(&mut self, cause: &Cause, now: Instant) -> Change {
-        if let Some(pause) = cause.retry_after {
+        if let Some(pause) = cause.retry_after.filter(|_| is_about_the_account(cause.kind)) {
             let until = now + pause.min(self.max_hold_off);
             // Answers overtake each other: the longest pause asked for counts.
             if self.hold_off.as_ref().is_none_or(|(held, _)| until > *held) {
@@ -126,11 +126,13 @@ impl Breaker {
         Change::None
     }
 
-    /// Why the account takes no mail that has to be sent by `deadline`; `None` when it does.
+    /// Why the account takes no mail that has to be sent by `deadline`; `None` when it does. When the pause is over it does:
+    /// the next mail finds out, and where readiness decides who gets mail there would never be one.
     pub fn trouble(&self, now: Instant, deadline: Instant) -> Option<Cause> {
         match (&self.state, &self.hold_off) {
-            (State::Open { cause, .. } | State::Probing { cause, .. }, _) => Some(cause.clone()),
-            (State::Closed { .. }, Some((until, cause))) if *until > deadline => Some(paused(cause, *until - now)),
+            (State::Open { until, cause }, _) if *until > now => Some(cause.clone()),
+            (State::Probing { since, cause }, _) if *since + self.probe_interval > now => Some(cause.clone()),
+            (_, Some((until, cause))) if *until > deadline => Some(paused(cause, *until - now)),
             _ => None,
         }
     }
@@ -159,6 +161,11 @@ fn weight(kind: Kind) -> Weight {
         | Kind::Ambiguous => Weight::One,
         _ => Weight::None,
     }
+}
+
+/// Whether a pause that comes with it is for all mails: a conflict, say, is one mail's.
+fn is_about_the_account(kind: Kind) -> bool {
+    kind == Kind::Throttled || !matches!(weight(kind), Weight::None)
 }
 
 /// What those are told that meet the pause. Nothing of theirs was sent: what happened to another mail (its answer was lost,

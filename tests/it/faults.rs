@@ -172,6 +172,12 @@ async fn ambiguous_can_count_as_accepted() {
     let script = Script::new([Answer::Lost]);
     let reply = submit(&relay(&config(&["delivery.ambiguous=accept"]), &script), ANN).await;
     assert!(reply.starts_with("250 2.0.0 Ok as "), "{reply}");
+    // A gateway that got no answer knows as little; a 500 is the API's own.
+    for (status, told) in [(502, "250 "), (504, "250 "), (500, "451 4.3.0 ")] {
+        let script = Script::new([Answer::status(status)]);
+        let reply = submit(&relay(&config(&["delivery.ambiguous=accept"]), &script), ANN).await;
+        assert!(reply.starts_with(told), "{status}: {reply}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,6 +215,7 @@ async fn a_refused_key_opens_the_breaker_and_a_probe_closes_it() {
     assert_eq!(script.requests(), 1);
     tokio::time::advance(Duration::from_secs(11)).await;
     assert!(admit(&relay).is_ok(), "a probe is due");
+    assert_eq!(trouble(&relay), None, "who asks whether it is ready has to send the probe here");
     assert!(submit(&relay, ANN).await.starts_with("451 4.3.5 "));
     assert!(admit(&relay).is_err(), "the probe failed");
     tokio::time::advance(Duration::from_secs(11)).await;
@@ -369,6 +376,21 @@ async fn many_refused_recipients_do_not_keep_the_good_one_from_its_mail() {
     assert!(seconds(start) < 0.1, "nothing to wait for");
 }
 
+/// A refused recipient that is to be told 451, and tried again, keeps nobody else from the mail.
+#[tokio::test(start_paused = true)]
+async fn who_was_sorted_out_is_done_whatever_is_told() {
+    let words = r#"{"errors":[{"message":"no address","field":"personalizations.0.to.0.email"}]}"#;
+    let script = Script::new([Answer::Status(400, Vec::new(), words.into())]);
+    let relay = relay(&config(&["providers.main.replies.bad-recipient=451 4.1.3 yes"]), &script);
+    let reply = submit(&relay, &["ann@example.net", "bob@example.net"]).await;
+    assert!(reply.starts_with("451 4.1.3 "), "{reply}");
+    assert_eq!(script.requests(), 2);
+    assert_eq!(script.seen()[1]["personalizations"][0]["to"][0]["email"], "bob@example.net");
+    // The client comes again, for the one that is left.
+    assert!(submit(&relay, &["ann@example.net", "bob@example.net"]).await.starts_with("250 "));
+    assert_eq!(script.seen()[2]["personalizations"].as_array().unwrap().len(), 1);
+}
+
 /// A shared To with one suppressed address: nobody else is told that it is suppressed.
 #[tokio::test(start_paused = true)]
 async fn a_suppressed_recipient_among_others_is_refused_alone() {
@@ -376,6 +398,21 @@ async fn a_suppressed_recipient_among_others_is_refused_alone() {
     let script = Script::new([Answer::Status(422, Vec::new(), words.into())]);
     let reply = submit(&relay(&config(&[]), &script), &["ann@example.net", "bob@example.net"]).await;
     assert!(reply.starts_with("250 ") && reply.contains("1 of 2 recipients; others suppressed"), "{reply}");
+    // Each is told what was said of it.
+    for (words, told) in
+        [(["is suppressed", "is no address"], "550 5.7.1 "), (["is no address", "is suppressed"], "550 5.1.3 ")]
+    {
+        let error = |n: usize| format!(r#"{{"message":"{}","field":"personalizations.{n}.to.0.email"}}"#, words[n]);
+        let errors = format!(r#"{{"errors":[{},{}]}}"#, error(0), error(1));
+        let script = Script::new([Answer::Status(400, Vec::new(), errors)]);
+        let reply = submit(&relay(&config(&[]), &script), &["ann@example.net", "bob@example.net"]).await;
+        assert!(reply.starts_with(told), "{reply}");
+    }
+    // What the sender asked for is at fault, and nobody's address.
+    let group = r#"{"errors":[{"message":"Unknown suppression group 7","field":"asm.group_id"}]}"#;
+    let script = Script::new([Answer::Status(400, Vec::new(), group.into())]);
+    let reply = submit(&relay(&config(&[]), &script), &["ann@example.net"]).await;
+    assert!(reply.starts_with("554 5.6.0 "), "{reply}");
     let script = Script::new([Answer::Status(422, Vec::new(), r#"{"detail":"a recipient is suppressed"}"#.into())]);
     let reply = submit(&relay(&config(&[]), &script), &["ann@example.net", "bob@example.net"]).await;
     assert!(reply.starts_with("554 5.6.0 "), "nobody was named: {reply}");
@@ -401,6 +438,17 @@ async fn the_end_of_a_pause_is_no_burst() {
     let replies = futures_util::future::join_all((0..5).map(|_| submit(&relay, ANN))).await;
     assert!(replies.iter().all(|r| r.starts_with("250 ")), "{replies:?}");
     assert!(seconds(start) >= 9.0, "five requests at one a second after 5 s: {}", seconds(start));
+}
+
+/// A conflict is about one mail, and so is the pause that comes with it.
+#[tokio::test(start_paused = true)]
+async fn a_pause_for_one_mail_pauses_nobody() {
+    let conflict = Answer::Status(409, vec![("retry-after".into(), "600".into())], String::new());
+    let script = Script::new([conflict]);
+    let relay = relay(&config(&[]), &script);
+    assert!(submit(&relay, ANN).await.starts_with("451 4.3.0 "));
+    assert!(admit(&relay).is_ok() && trouble(&relay).is_none());
+    assert!(submit(&relay, ANN).await.starts_with("250 "));
 }
 
 /// 413 may carry Retry-After (RFC 9110 §15.5.14); it is about that mail.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::super::Response;
-use crate::reply::steers;
+use crate::outcome::steers;
 use crate::secret::Secret;
 
 /// Under which names the secret of a new webhook may come (NexusProMail's guide does not show it).
