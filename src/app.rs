@@ -21,7 +21,7 @@ use crate::address::Alphabet;
 use crate::config::listen::{Listen, Place};
 use crate::config::{Config, LogAddresses, Provider as Settings, Smtp};
 use crate::metrics::Metrics;
-use crate::outcome::{Cause, Kind};
+use crate::outcome::{Cause, Kind, without_addresses};
 use crate::plan::Policies;
 use crate::provider::{self, Payload, Request, Response};
 use crate::recent::Recent;
@@ -344,9 +344,10 @@ fn build_relay(
     refused_keys: &Arc<Recent>,
     metrics: &Arc<Metrics>,
 ) -> Result<Relay, String> {
+    let journal = Journal::new(config.log.addresses);
     let account = |(name, settings): (&String, &Settings)| {
         let transport: Arc<dyn Transport> = Arc::new(build_transport(settings)?);
-        Ok(Arc::new(Account::new(name, settings, &config.delivery, transport, Arc::clone(metrics))))
+        Ok(Arc::new(Account::new(name, settings, &config.delivery, transport, journal, Arc::clone(metrics))))
     };
     let accounts = config.providers.iter().map(account).collect::<Result<Vec<_>, String>>()?;
     let sender = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite)?
@@ -419,7 +420,8 @@ fn build_transport(settings: &Settings) -> Result<HttpTransport, String> {
 fn states(relay: Arc<Relay>) -> web::Accounts {
     Arc::new(move || {
         let state = |(name, trouble): (&str, Option<Cause>)| {
-            let says = |cause: &Cause| format!("{}: {}", cause.row.says, cause.detail);
+            // Whoever reaches the port may read it.
+            let says = |cause: &Cause| format!("{}: {}", cause.row.says, without_addresses(&cause.detail));
             let reason = trouble.as_ref().map_or_else(|| "ok".to_owned(), says);
             AccountState { name: name.to_owned(), ready: trouble.is_none(), reason }
         };

@@ -319,7 +319,7 @@ fn account_rules(config: &Config) -> Vec<Problem> {
     }
     problems.extend(route_rules(config));
     for (name, account) in &config.providers {
-        problems.extend(rules_of_account(name, account));
+        problems.extend(rules_of_account(name, account, config.smtp.auth.passthrough));
         problems.extend(rules_of_key(name, account.api_key.as_ref(), config.smtp.auth.passthrough));
     }
     problems
@@ -350,7 +350,7 @@ fn route_rules(config: &Config) -> Vec<Problem> {
     problems
 }
 
-fn rules_of_account(name: &str, account: &Provider) -> Vec<Problem> {
+fn rules_of_account(name: &str, account: &Provider, passthrough: bool) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut wrong =
         |key: &str, message: String| problems.push(Problem::new(format!("providers.{name}.{key}"), message));
@@ -368,6 +368,10 @@ fn rules_of_account(name: &str, account: &Provider) -> Vec<Problem> {
     }
     if account.ask_suppressions && account.kind != ProviderKind::ScaiSend {
         wrong("ask_suppressions", format!("{} has no such call that is known; remove it", account.kind.name()));
+    }
+    if account.ask_suppressions && passthrough {
+        let why = "the account has no key of its own to ask with (smtp.auth.passthrough); remove it";
+        wrong("ask_suppressions", why.to_owned());
     }
     if account.send_path.contains("://") || account.send_path.contains(['?', '#', ' ']) {
         wrong("send_path", "is a path like \"/v3/mail/send\"; the address goes into base_url".to_owned());

@@ -57,6 +57,12 @@ impl Outcome {
     }
 }
 
+/// The API's words without the addresses that they may quote.
+pub fn without_addresses(words: &str) -> String {
+    let hidden = words.split(' ').map(|word| if word.contains('@') { "(address)" } else { word });
+    hidden.collect::<Vec<_>>().join(" ")
+}
+
 /// Why a recipient was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {

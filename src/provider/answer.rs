@@ -27,6 +27,25 @@ pub fn kind_of_status(status: u16) -> Kind {
     }
 }
 
+/// 401 and 403 are told apart by their words: an unverified sender domain or identity is the sender's, credits are the
+/// account's, the rest is the key's.
+pub fn kind_of_denial(response: &Response) -> Kind {
+    let words = error_text(&response.body).unwrap_or_default().to_ascii_lowercase();
+    if words.contains("credit") {
+        Kind::Quota
+    } else if words.contains("mail.schedule") {
+        // The key may send and not schedule: this mail asks for too much, and others are not held up for it.
+        Kind::BadContent
+    } else if response.status == 403
+        && words.contains("verif")
+        && (words.contains("domain") || words.contains("sender"))
+    {
+        Kind::BadSender
+    } else {
+        Kind::Credentials
+    }
+}
+
 /// A cause made from a response: its kind, the API's own words, the pause it asks for.
 pub fn cause(kind: Kind, response: &Response) -> Cause {
     let mut detail = error_text(&response.body).unwrap_or_default();

@@ -67,7 +67,7 @@ pub trait Provider: Send + Sync {
     ///
     /// # Errors
     /// It says nothing: its status and words.
-    fn listed(&self, _recipient: &Address, _response: &Response) -> Result<Option<Listed>, String> {
+    fn listed(&self, _recipient: &Address, _response: &Response) -> Result<Option<Listed>, Unanswered> {
         Ok(None)
     }
 
@@ -118,6 +118,15 @@ pub struct Listed {
     pub since: Option<SystemTime>,
     /// What it says about it.
     pub words: String,
+}
+
+/// A question that got no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Status and words.
+    pub why: String,
+    /// How long the API asks to be left alone.
+    pub pause: Option<Duration>,
 }
 
 /// A mail that an API may have taken.

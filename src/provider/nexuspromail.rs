@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use serde::Serialize;
 
-use super::answer::{self, Success, cause, error_code, for_all, kind_of_status, success_body};
+use super::answer::{self, Success, cause, error_code, for_all, kind_of_denial, kind_of_status, success_body};
 use super::event::{self, Members, Told, reason};
 use super::signature::{Encoding, Key, Part, Scheme, is_recent};
 use super::{Batch, JsonMailbox, Limits, Pieces, Provider, Request, Response, body_of, from_of, subject_of, to_json};
@@ -134,6 +134,7 @@ fn outcome_of(response: &Response) -> Outcome {
             Outcome::from_cause(cause(Kind::Suppressed, response))
         }
         422 if is_about_recipient(response) => Outcome::from_cause(cause(Kind::BadRecipient, response)),
+        401 | 403 => Outcome::from_cause(cause(kind_of_denial(response), response)),
         429 => {
             let mut cause = cause(Kind::Throttled, response);
             cause.retry_after = cause.retry_after.or(Some(DEFAULT_RETRY_AFTER));

@@ -16,11 +16,11 @@ use http::{HeaderMap, Method};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::answer::{Complaint, Success, cause, complaints, error_text, for_all, kind_of_status, success_body};
+use super::answer::{Complaint, Success, cause, complaints, for_all, kind_of_denial, kind_of_status, success_body};
 use super::signature::Scheme;
 use super::{
-    Batch, Found, JsonMailbox, Limits, Listed, Pieces, Provider, Request, Response, Search, body_of, from_of,
-    subject_of, to_json,
+    Batch, Found, JsonMailbox, Limits, Listed, Pieces, Provider, Request, Response, Search, Unanswered, body_of,
+    from_of, subject_of, to_json,
 };
 use crate::address::Address;
 use crate::config::Lookup;
@@ -177,7 +177,7 @@ impl Provider for SendGrid {
         match response.status {
             200..=299 => success(batch, response),
             400 | 422 => refused_fields(batch, response),
-            401 | 403 => for_all(batch, &Outcome::from_cause(cause(split_credentials(response), response))),
+            401 | 403 => for_all(batch, &Outcome::from_cause(cause(kind_of_denial(response), response))),
             status => for_all(batch, &Outcome::from_cause(cause(kind_of_status(status), response))),
         }
     }
@@ -186,7 +186,7 @@ impl Provider for SendGrid {
         self.lists.as_ref().map(|base| lists::questions(base, recipient)).unwrap_or_default()
     }
 
-    fn listed(&self, recipient: &Address, response: &Response) -> Result<Option<Listed>, String> {
+    fn listed(&self, recipient: &Address, response: &Response) -> Result<Option<Listed>, Unanswered> {
         lists::read(recipient, response)
     }
 
@@ -387,24 +387,5 @@ fn place_of(batch: &Batch, field: &str) -> Option<usize> {
         "to" if place < this.to.len() => Some(before + place),
         "cc" if place < this.cc.len() => Some(before + this.to.len() + place),
         _ => None,
-    }
-}
-
-/// 401 and 403 are told apart by their words: an unverified sender domain or identity is the sender's, credits are the
-/// account's, the rest is the key's.
-fn split_credentials(response: &Response) -> Kind {
-    let words = error_text(&response.body).unwrap_or_default().to_ascii_lowercase();
-    if words.contains("credit") {
-        Kind::Quota
-    } else if words.contains("mail.schedule") {
-        // The key may send and not schedule: this mail asks for too much, and others are not held up for it.
-        Kind::BadContent
-    } else if response.status == 403
-        && words.contains("verif")
-        && (words.contains("domain") || words.contains("sender"))
-    {
-        Kind::BadSender
-    } else {
-        Kind::Credentials
     }
 }

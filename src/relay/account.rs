@@ -6,7 +6,6 @@ mod lookup;
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::breaker::{Breaker, Change, Pass};
 use super::http::{Transport, TransportError};
+use super::journal::Journal;
 use super::ledger::Ledger;
 use super::limiter::{Limiter, Shares};
 use super::retry::{Attempts, RetryBudget, RetryPolicy};
@@ -32,8 +32,8 @@ use crate::secret::Secret;
 use keys::Keys;
 use lookup::Questions;
 
-/// What a mail may have spent of its deadline when its first attempt is still in time, for who sets attempt_timeout to the
-/// whole of it.
+/// What a mail may have spent of its deadline when an attempt is still in time, for who sets attempt_timeout to the whole of
+/// it: the reply may come so much later.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// One account.
@@ -55,10 +55,10 @@ pub struct Account {
     retry: RetryPolicy,
     budget: Mutex<RetryBudget>,
     asks_lists: bool,
-    /// Whether they could not be asked the last time.
-    is_list_lost: AtomicBool,
+    list_questions: Questions,
     questions: Questions,
     own_keys: Keys,
+    journal: Journal,
     metrics: Arc<Metrics>,
 }
 
@@ -127,6 +127,7 @@ impl Account {
         settings: &Settings,
         delivery: &Delivery,
         transport: Arc<dyn Transport>,
+        journal: Journal,
         metrics: Arc<Metrics>,
     ) -> Self {
         let provider = provider::build(settings);
@@ -149,9 +150,10 @@ impl Account {
             retry: RetryPolicy { max_attempts: delivery.max_attempts, attempt_timeout: settings.attempt_timeout },
             budget: Mutex::default(),
             asks_lists: settings.ask_suppressions,
-            is_list_lost: AtomicBool::default(),
+            list_questions: Questions::new(settings.max_hold_off),
             questions: Questions::new(settings.max_hold_off),
             own_keys: Keys::new(settings.max_hold_off),
+            journal,
             metrics,
         }
     }
@@ -176,9 +178,9 @@ impl Account {
         self.utf8_addresses
     }
 
-    /// The outcome that this account gives to a cause.
-    pub fn told(&self, cause: Cause) -> Outcome {
-        Outcome::from_cause(cause.told_by(&self.replies))
+    /// The cause as this account tells it (`replies`).
+    pub fn told(&self, cause: Cause) -> Cause {
+        cause.told_by(&self.replies)
     }
 
     /// What planning has to keep to; `apart` as in [`Terms`].
@@ -193,10 +195,10 @@ impl Account {
     /// The cause of the pause.
     pub fn admit(&self, key: Option<&Secret>, deadline: Instant) -> Result<(), Cause> {
         if let Some(key) = key {
-            self.own_keys.free_at(key, self.start_by(deadline)).map_err(|cause| cause.told_by(&self.replies))?;
+            self.own_keys.free_at(key, self.start_by(deadline)).map_err(|cause| self.told(cause))?;
         }
         match self.breaker().look(Instant::now().into_std(), self.start_by(deadline).into_std()) {
-            Pass::Never(cause) => Err(cause.told_by(&self.replies)),
+            Pass::Never(cause) => Err(self.told(cause)),
             Pass::Now | Pass::At(_) => Ok(()),
         }
     }
@@ -232,7 +234,8 @@ impl Account {
                     if attempts.pause > Duration::ZERO {
                         self.budget().refund();
                     }
-                    delivered.verdicts.extend(self.verdicts(&batch, vec![self.told(cause); batch.len()], in_doubt));
+                    let told = vec![Outcome::from_cause(self.told(cause)); batch.len()];
+                    delivered.verdicts.extend(self.verdicts(&batch, told, in_doubt));
                     return delivered;
                 }
             };
@@ -292,7 +295,7 @@ impl Account {
     async fn attempt(&self, mail: Mail<'_>, batch: &Batch, deadline: Instant) -> Attempt {
         let start_by = self.start_by(deadline);
         if !self.has_time(deadline) {
-            return Attempt::Blocked(Cause::new(Kind::Unavailable, "the deadline leaves no time for an attempt"));
+            return Attempt::Blocked(Cause::new(Kind::Overloaded, "the deadline leaves no time for an attempt"));
         }
         if let Err(cause) = self.wait_for_turn(mail.transaction, batch, start_by).await {
             return Attempt::Blocked(cause);
@@ -323,7 +326,8 @@ impl Account {
     /// One request, and what its answer means.
     async fn exchange(&self, request: &Request, batch: &Batch, deadline: Instant) -> (Option<u16>, Vec<Outcome>) {
         let begun = Instant::now();
-        let answer = self.transport.send(request, deadline.min(begun + self.retry.attempt_timeout)).await;
+        let until = (deadline + AT_ONCE).min(begun + self.retry.attempt_timeout);
+        let answer = self.transport.send(request, until).await;
         self.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
         let (status, outcomes) = match answer {
             Ok(response) => (Some(response.status), self.provider.classify(batch, &response)),
@@ -359,7 +363,7 @@ impl Account {
     fn weigh_ambiguous(&self, outcome: Outcome) -> Outcome {
         match outcome.cause() {
             Some(cause) if is_answer_lost(cause.kind) && self.ambiguous == Ambiguous::Accept => {
-                warn!(account = %self.name, cause = cause.detail, "unknown outcome counted as accepted");
+                warn!(account = %self.name, cause = self.journal.hide_addresses(&cause.detail), "unknown outcome counted as accepted");
                 Outcome::Accepted { id: None }
             }
             _ => outcome,
@@ -426,7 +430,7 @@ impl Account {
                     account = %self.name,
                     cause = cause.row.name,
                     status = cause.status,
-                    detail = cause.detail,
+                    detail = self.journal.hide_addresses(&cause.detail),
                     "account paused: mail is answered {} until a probe succeeds",
                     cause.row.code
                 );

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::outcome::{Cause, Kind};
+use crate::outcome::{Cause, Kind, without_addresses};
 
 /// Failed requests in a row that open the breaker.
 const FAILURES: u32 = 5;
@@ -169,12 +169,17 @@ fn is_about_the_account(kind: Kind) -> bool {
 }
 
 /// What those are told that meet the pause. Nothing of theirs was sent: what happened to another mail (its answer was lost,
-/// say) did not happen to them.
+/// say) did not happen to them, and what the API said of it is not theirs to read; of the account, it is.
 fn paused(cause: &Cause, left: Duration) -> Cause {
     let kind = match cause.kind {
         Kind::Credentials | Kind::Quota | Kind::Misconfigured | Kind::Throttled => cause.kind,
         _ => Kind::Unavailable,
     };
-    let why = if cause.detail.is_empty() { cause.row.name } else { &cause.detail };
+    let is_theirs = matches!(weight(cause.kind), Weight::All) || cause.kind == Kind::Throttled;
+    let why = if is_theirs && !cause.detail.is_empty() {
+        without_addresses(&cause.detail)
+    } else {
+        cause.row.name.to_owned()
+    };
     Cause::new(kind, format!("paused, next try in {} s: {why}", left.as_secs() + 1))
 }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::account::{Account, Delivered, Mail};
 use super::doubts::{by_doubt, by_marker};
 use super::ledger::Doubt;
-use super::{Relay, all, suppressed};
+use super::suppressed::Way;
+use super::{Relay, all};
 use crate::address::Address;
 use crate::envelope::{Envelope, Transaction};
 use crate::message::Message;
@@ -65,8 +66,10 @@ impl Relay {
         let facts = Facts { envelope: open, listener: &transaction.origin.listener, headers };
         let held = open.recipients.iter().map(async |recipient| {
             let route = self.routes.route(facts, recipient)?;
-            let entry = self.suppressions.find(open.reverse_path.as_ref(), &[route.into()], recipient).await?;
-            Some(suppressed::verdict(recipient, &entry))
+            let way = Way::from(route);
+            let entry = self.suppressions.find(open.reverse_path.as_ref(), &[way], recipient).await?;
+            let outcome = Outcome::from_cause(self.suppressed_cause(&entry, &[way]));
+            Some(Verdict { recipient: recipient.clone(), account: Arc::default(), outcome })
         });
         let held: Vec<Verdict> = join_all(held).await.into_iter().flatten().collect();
         self.metrics.suppressed.inc_by(held.len() as u64);
@@ -150,7 +153,7 @@ impl Relay {
                 plan.batches = plan.batches.into_iter().flat_map(|batch| by_marker(batch, doubts)).collect();
                 self.deliver(account, &message, plan, transaction, deadline).await
             }
-            Err(cause) => all(open, account.name(), &account.told(cause)),
+            Err(cause) => all(open, account.name(), &Outcome::from_cause(account.told(cause))),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -49,11 +50,16 @@ impl Relay {
     }
 }
 
-/// The recipients that an account may have sent to are that account's until it is known: another one could only send to them
+/// For so long a mail in doubt is kept from other accounts: one that it may have been taken by and that can never be asked
+/// again must not keep it for ever.
+const HELD: Duration = Duration::from_mins(10);
+
+/// The recipients that an account may have sent to are that account's, for a while: another one could only send to them
 /// twice.
 pub(super) fn by_doubt<'a>((accounts, open): Part<'a>, doubts: &[Doubt]) -> Vec<Part<'a>> {
     let held_by = |recipient: &Address| {
-        let mut doubts = doubts.iter().filter(|doubt| doubt.recipient == *recipient);
+        let is_fresh = |doubt: &&Doubt| doubt.since.elapsed().is_ok_and(|age| age < HELD);
+        let mut doubts = doubts.iter().filter(|doubt| doubt.recipient == *recipient).filter(is_fresh);
         doubts.find_map(|doubt| accounts.iter().position(|account| account.name() == &*doubt.account))
     };
     let mut parts: Vec<(Option<usize>, Vec<Address>)> = Vec::new();

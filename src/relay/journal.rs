@@ -10,7 +10,7 @@ use crate::config::LogAddresses;
 use crate::controls::Controls;
 use crate::envelope::{Transaction, TransactionId};
 use crate::message::Loss;
-use crate::outcome::{Loudness, Outcome, Verdict};
+use crate::outcome::{Loudness, Outcome, Verdict, without_addresses};
 use crate::reply::Reply;
 
 /// Writes the events.
@@ -114,10 +114,9 @@ impl Journal {
 
     /// The API's words without the addresses that they may quote, unless the log shows addresses.
     pub fn hide_addresses(self, words: &str) -> String {
-        let hide = |word: &str| if word.contains('@') { "(address)".to_owned() } else { word.to_owned() };
         match self.addresses {
             LogAddresses::Full => words.to_owned(),
-            LogAddresses::Domain | LogAddresses::Hash => words.split(' ').map(hide).collect::<Vec<_>>().join(" "),
+            LogAddresses::Domain | LogAddresses::Hash => without_addresses(words),
         }
     }
 

@@ -31,7 +31,7 @@ use crate::reply::Reply;
 use crate::route::{Facts, Routes};
 use crate::secret::Secret;
 use crate::store::{Mark, Store};
-use crate::suppression::Policy;
+use crate::suppression::{Policy, Scope, Suppression, say};
 use account::{Account, Delivered};
 use journal::{Entry, Journal};
 use ledger::{Ledger, Recalled, Receipt};
@@ -177,10 +177,23 @@ impl Relay {
             entry = self.suppressions.find(sender, &ways, recipient).await;
         }
         let Some(entry) = entry else { return Ok(()) };
-        let refusal = suppressed::refusal(recipient, &entry);
+        let told = self.suppressed_cause(&entry, &ways).row;
+        let refusal = suppressed::refusal(recipient, &entry, &told);
         self.metrics.suppressed.inc();
         self.store.log(vec![record::of_refused(origin, envelope, recipient, &refusal)]);
         Err(refusal)
+    }
+
+    /// What is told of a suppressed recipient (`replies.suppressed`): by the account whose entry it is, or else the first one
+    /// that would have sent to it.
+    fn suppressed_cause(&self, entry: &Suppression, ways: &[Way<'_>]) -> Cause {
+        let cause = Cause::new(Kind::Suppressed, say(entry.reason, entry.since));
+        let of_entry = if let Scope::Account(name) = &entry.scope { Some(name) } else { None };
+        let name = of_entry.or_else(|| ways.iter().flat_map(|way| way.accounts).next());
+        match name.and_then(|name| self.accounts.get(name)) {
+            Some(account) => account.told(cause),
+            None => cause,
+        }
     }
 
     /// Each account, and why it is not ready, if it is not: its breaker is open, or it is held off past the deadline.

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Relay;
 use super::account::Account;
+use super::suppressed::Way;
 use crate::config::PartialFailure;
 use crate::envelope::{Envelope, Transaction, TransactionId};
 use crate::message::{Mailbox, Message};
@@ -16,6 +17,7 @@ use crate::metrics::ReportLabel;
 use crate::outcome::{Cause, Kind, Outcome, Verdict, settle};
 use crate::reply::Reply;
 use crate::report::{Refused, Report, addressee};
+use crate::suppression::say;
 
 /// Most reports under way at a time; what is beyond them is dropped, so that a storm of refusals does not double itself.
 const MOST: usize = 16;
@@ -105,6 +107,7 @@ impl Relay {
 
     async fn send_report(&self, due: Due) -> Result<Fate, Fate> {
         let mut letter = self.write_report(&due)?;
+        self.may_be_sent(&letter).await?;
         // The original may be large.
         drop(due);
         let deadline = Instant::now() + self.deadline;
@@ -140,9 +143,23 @@ impl Relay {
         Ok(Letter { transaction, text_alone, accounts, envelope: part })
     }
 
+    /// That the reverse-path is not on the list: who unsubscribed still hears of its own mail.
+    async fn may_be_sent(&self, letter: &Letter<'_>) -> Result<(), Fate> {
+        let names: Vec<String> = letter.accounts.iter().map(|account| account.name().to_owned()).collect();
+        let way = Way { accounts: &names, transactional: true };
+        for recipient in &letter.envelope.recipients {
+            let sender = letter.envelope.reverse_path.as_ref();
+            if let Some(entry) = self.suppressions.find(sender, &[way], recipient).await {
+                return Err(("withheld", format!("the sender is suppressed: {}", say(entry.reason, entry.since))));
+            }
+        }
+        Ok(())
+    }
+
     async fn send_letter(&self, letter: &Letter<'_>, deadline: Instant) -> Fate {
         let accounts = letter.accounts.clone();
         let delivered = self.serve(&letter.transaction, letter.envelope.clone(), accounts, &[], deadline).await;
+        self.suppressions.learn(&letter.transaction, &delivered.verdicts, deadline).await;
         match delivered.verdicts.first().map(|verdict| &verdict.outcome) {
             Some(Outcome::Accepted { id }) => ("accepted", id.clone().unwrap_or_default()),
             Some(Outcome::Deferred(cause) | Outcome::Rejected(cause)) => failure(cause),

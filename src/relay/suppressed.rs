@@ -13,7 +13,7 @@ use super::heard::Heard;
 use crate::address::Address;
 use crate::envelope::Transaction;
 use crate::metrics::Histogram;
-use crate::outcome::{Cause, Kind, Outcome, Verdict};
+use crate::outcome::{Cause, Kind, Row, Verdict};
 use crate::recent::Recent;
 use crate::reply::Reply;
 use crate::route::Route;
@@ -22,6 +22,9 @@ use crate::suppression::{Policy, Reason, Scope, Suppression, remove_command, say
 
 /// Longest wait for an API's own list at RCPT.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Longest text of a reply: its line of 512 octets (RFC 5321 §4.5.3.1.5) without codes and CRLF.
+const LONGEST_TEXT: usize = 490;
 
 /// The list, and the rules about it.
 #[derive(Debug)]
@@ -97,7 +100,7 @@ impl Suppressions {
                     scope: Scope::Account(account.name().to_owned()),
                     reason,
                     source: format!("api:{}", account.name()),
-                    since: listed.since.unwrap_or(now),
+                    since: listed.since.map_or(now, |since| since.min(now)),
                     until: self.policy.expiry(Reason::Refused).map(|expiry| now + expiry),
                     evidence: listed.words,
                 })),
@@ -116,12 +119,9 @@ impl Suppressions {
         }
         let now = SystemTime::now();
         let refused = verdicts.iter().filter(|verdict| !verdict.account.is_empty());
-        let refused = refused.filter_map(|verdict| match &verdict.outcome {
-            Outcome::Rejected(cause) if cause.kind == Kind::Suppressed && cause.status.is_some() => {
-                Some((verdict, cause))
-            }
-            _ => None,
-        });
+        // Whatever the operator lets be told of it.
+        let is_told = |cause: &&Cause| cause.kind == Kind::Suppressed && cause.status.is_some();
+        let refused = refused.filter_map(|verdict| Some((verdict, verdict.outcome.cause().filter(is_told)?)));
         let entry = |(verdict, cause): (&Verdict, &Cause)| Suppression {
             address: self.policy.key(&verdict.recipient),
             scope: Scope::Account(verdict.account.to_string()),
@@ -143,19 +143,11 @@ impl Suppressions {
     }
 }
 
-/// The reply to RCPT (`providers/README` §3.2: 550 5.7.1, policy).
-pub fn refusal(recipient: &Address, entry: &Suppression) -> Reply {
-    let row = Kind::Suppressed.row();
-    let what = say(entry.reason, entry.since);
-    Reply::new(
-        row.code,
-        row.enhanced,
-        format!("<{recipient}> suppressed: {what} ({})", remove_command(recipient.as_str())),
-    )
-}
-
-/// The verdict where only the headers tell the route.
-pub fn verdict(recipient: &Address, entry: &Suppression) -> Verdict {
-    let cause = Cause::new(Kind::Suppressed, say(entry.reason, entry.since));
-    Verdict { recipient: recipient.clone(), account: "".into(), outcome: Outcome::from_cause(cause) }
+/// The reply to RCPT (`providers/README` §3.2: 550 5.7.1, policy), as the account tells it. An address so long that the line
+/// would be cut is told without the command.
+pub fn refusal(recipient: &Address, entry: &Suppression, told: &Row) -> Reply {
+    let what = format!("<{recipient}> suppressed: {}", say(entry.reason, entry.since));
+    let command = format!(" ({})", remove_command(recipient.as_str()));
+    let command = if what.len() + command.len() <= LONGEST_TEXT { command } else { String::new() };
+    Reply::new(told.code, told.enhanced, what + &command)
 }

@@ -3,12 +3,13 @@
 use std::io;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::FutureExt;
+use futures_util::future::poll_immediate;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -118,7 +119,15 @@ impl<R: Submit> Connection<R> {
                     Ok(Event::SenderChecked(self.server.relay.admit(&origin, &envelope)))
                 }
                 Next::CheckRecipient(origin, sender, recipient) => {
-                    let verdict = self.server.relay.admit_recipient(&origin, &sender, &recipient).await;
+                    let relay = Arc::clone(&self.server.relay);
+                    let mut asked = pin!(relay.admit_recipient(&origin, &sender, &recipient));
+                    let verdict = if let Some(verdict) = poll_immediate(asked.as_mut()).await {
+                        verdict
+                    } else {
+                        // An API may be asked: the replies to what came before must not wait for it.
+                        self.wire.flush().await?;
+                        asked.await
+                    };
                     Ok(Event::RecipientChecked(verdict))
                 }
                 Next::CheckPassword(credentials) => {

@@ -231,6 +231,11 @@ async fn the_next_pages_are_looked_at() {
     let script = Script::showing([Answer::Lost], (1..=3).cycle().take(9).map(|number| page(number, "x")));
     assert!(told(&relay(&config(&[]), &script), ANN).await.starts_with("451 4.4.2 "));
     assert_eq!(script.asked().len(), 6, "three pages, twice");
+
+    // An API that knows no pages shows the first one again and again.
+    let script = Script::showing([Answer::Lost], vec![page(1, "x"); 99]);
+    assert!(told(&relay(&config(&[]), &script), ANN).await.starts_with("451 4.4.2 "));
+    assert_eq!(script.asked().len(), 24);
 }
 
 /// SendGrid and NexusProMail have no such call.

@@ -211,6 +211,18 @@ async fn a_partial_success_is_reported_to_the_reverse_path() {
     assert_eq!(world.counted(), [r#"{outcome="accepted"} 1"#]);
 }
 
+/// A sender that is on the list gets none; that the API refuses it is how it gets there.
+#[tokio::test(start_paused = true)]
+async fn a_suppressed_sender_gets_no_report() {
+    let answers = [taken(), suppressed(), suppressed(), taken(), suppressed()];
+    let world = World::new(&[NOTIFY, NEXUS], answers);
+    for requests in [3, 5] {
+        assert!(world.send(|_| {}).await.starts_with("250 "));
+        assert_eq!(world.script.requests(), requests);
+    }
+    assert_eq!(world.counted(), [r#"{outcome="suppressed"} 1"#, r#"{outcome="withheld"} 1"#]);
+}
+
 /// No field for attachments and headers: the words alone.
 #[tokio::test(start_paused = true)]
 async fn where_there_are_no_attachments_the_words_go_alone() {

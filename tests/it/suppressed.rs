@@ -92,6 +92,29 @@ async fn what_a_clients_own_key_was_refused_is_nobody_elses() {
     assert_eq!(rcpt(&relay, "ann@example.net").await, "250");
 }
 
+/// What the operator lets be told of a suppressed recipient is told at RCPT, too, and learned from whatever it is.
+#[tokio::test(start_paused = true)]
+async fn the_operators_reply_is_told_at_rcpt() {
+    let lists = Arc::new(Lists { refused: vec!["ann@example.net"], ..Lists::default() });
+    let relay = relay(&["providers.main.kind=nexuspromail", "providers.main.replies.suppressed=450 4.2.1"], &lists);
+    let settled = Arc::clone(&relay).submit(transaction(MAIL, &["ann@example.net"])).await;
+    assert!(settled.reply.to_string().starts_with("450 4.2.1 "), "{}", settled.reply);
+    let told = rcpt(&relay, "ann@example.net").await;
+    assert!(told.starts_with("450 4.2.1 <ann@example.net> suppressed: refused on 20"), "{told}");
+}
+
+/// A line of a reply ends at 512 octets, and half a command is none.
+#[tokio::test(start_paused = true)]
+async fn a_long_address_is_told_without_the_command() {
+    let long = format!("{}@{}.example.net", "'".repeat(64), ["d".repeat(50).as_str(); 3].join("."));
+    let lists = Arc::new(Lists { refused: vec!["example.net"], ..Lists::default() });
+    let relay = relay(&["providers.main.kind=nexuspromail"], &lists);
+    assert_eq!(Arc::clone(&relay).submit(transaction(MAIL, &[&long])).await.reply.code, 550);
+    let told = rcpt(&relay, &long).await;
+    let start = format!("550 5.7.1 <{long}> suppressed: refused on 20");
+    assert!(told.starts_with(&start) && !told.contains("sidepost suppressions"), "{told}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_apis_own_lists_are_asked_and_believed() {
     let lists = Arc::new(Lists { bounced: vec!["Ann+x@example.net"], ..Lists::default() });
@@ -120,6 +143,9 @@ async fn an_api_that_cannot_be_asked_stops_no_mail() {
     let lists = Arc::new(Lists { bounced: vec!["ann@example.net"], status: Some(403), ..Lists::default() });
     let relay = relay(&["providers.main.ask_suppressions=true"], &lists);
     assert_eq!(rcpt(&relay, "ann@example.net").await, "250");
+    assert_eq!(rcpt(&relay, "bob@example.net").await, "250");
+    assert_eq!(lists.asked.lock().unwrap().len(), 3, "it is left alone for a while: each client waits for it");
+    advance(Duration::from_secs(31)).await;
     assert_eq!(rcpt(&relay, "ann@example.net").await, "250");
     assert_eq!(lists.asked.lock().unwrap().len(), 6, "no answer is no answer to remember");
 }

@@ -183,15 +183,15 @@ pub fn relay_with(
     refused_keys: &Arc<Recent>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Relay> {
+    let journal = Journal::new(LogAddresses::Full);
     let account = |(name, settings): (&String, &Provider)| {
-        Arc::new(Account::new(name, settings, &config.delivery, Arc::clone(transport), Arc::clone(metrics)))
+        Arc::new(Account::new(name, settings, &config.delivery, Arc::clone(transport), journal, Arc::clone(metrics)))
     };
     let accounts = config.providers.iter().map(account).collect();
     let sender = SenderPolicy::new(&config.sender.default, &config.sender.allowed, config.sender.rewrite)
         .unwrap()
         .with_principals(&config.smtp.senders.principals);
     let policies = Policies { sender, controls: config.controls.clone() };
-    let journal = Journal::new(LogAddresses::Full);
     let memory = Memory {
         store,
         marks: None,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::address::Address;
 use crate::message::rfc3339;
-use crate::provider::{Listed, Payload, Request, Response, answer};
+use crate::provider::{Listed, Payload, Request, Response, Unanswered, answer};
 use crate::suppression::Reason;
 
 /// The lists (providers/scaisend, "Suppression is asynchronous"); each is filtered by `email`.
@@ -31,16 +31,18 @@ pub(super) fn questions(base: &str, recipient: &Address) -> Vec<(Reason, Request
 }
 
 /// Whether the address is in the answer. A server may not know the filter, and give others, too.
-pub(super) fn read(recipient: &Address, response: &Response) -> Result<Option<Listed>, String> {
+pub(super) fn read(recipient: &Address, response: &Response) -> Result<Option<Listed>, Unanswered> {
     // 404: the vendor's way to say that there is no such entry, or that there is no such list.
     if response.status == 404 {
         return Ok(None);
     }
     if !(200..300).contains(&response.status) {
         let words = answer::error_text(&response.body).unwrap_or_default();
-        return Err(format!("{} {words}", response.status).trim().to_owned());
+        let why = format!("{} {words}", response.status).trim().to_owned();
+        return Err(Unanswered { why, pause: answer::retry_after(response) });
     }
-    let json: Value = serde_json::from_slice(&response.body).map_err(|_| "an answer that is no JSON".to_owned())?;
+    let no_json = |_| Unanswered { why: "an answer that is no JSON".to_owned(), pause: None };
+    let json: Value = serde_json::from_slice(&response.body).map_err(no_json)?;
     let lists = match &json {
         Value::Array(items) => vec![items],
         Value::Object(members) => members.values().filter_map(Value::as_array).collect(),

@@ -17,6 +17,8 @@ use crate::provider::{Batch, Found, Personalization, Request, Search};
 
 /// How long after the first look there is another one: the API may show a mail later than it takes it.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// Most questions about one mail: an answer may always name another page.
+const MOST_QUESTIONS: usize = 12;
 /// Questions of one batch that are under way at a time.
 const AT_A_TIME: usize = 8;
 /// How long nothing is asked after a question that was not answered, so that an API in trouble is not asked for each mail
@@ -25,13 +27,13 @@ const FAILED: Duration = Duration::from_secs(1);
 /// How long nothing is asked after the key was found to lack the right to.
 const FORBIDDEN: Duration = Duration::from_mins(10);
 
-/// Whether questions are asked at the moment.
+/// Whether questions of one sort are asked at the moment.
 #[derive(Debug)]
 pub(super) struct Questions {
     paused_until: Mutex<Option<Instant>>,
     longest: Duration,
-    /// Whether the log has heard of the missing right.
-    is_told: AtomicBool,
+    /// Whether the log has heard that they cannot be asked.
+    pub(super) is_told: AtomicBool,
 }
 
 impl Questions {
@@ -44,8 +46,15 @@ impl Questions {
         *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pause(&self, wait: Duration) {
-        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + wait);
+    pub(super) fn are_paused(&self) -> bool {
+        self.paused_until().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// At least for so long, if that is not longer than any pause may be.
+    pub(super) fn pause(&self, wait: Duration) {
+        let wait = wait.clamp(FAILED, self.longest.max(FAILED));
+        let mut paused_until = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *paused_until = (*paused_until).max(Some(Instant::now() + wait));
     }
 }
 
@@ -136,7 +145,8 @@ impl Account {
     /// The group, and the API's id for its mail, if the API shows that.
     async fn look<'a>(&self, mail: Mail<'_>, search: Search<'a>, by: Instant) -> Option<(&'a Personalization, String)> {
         let mut questions: VecDeque<Request> = self.provider.lookup(&search).into_iter().collect();
-        while let Some(question) = questions.pop_front() {
+        for _ in 0..MOST_QUESTIONS {
+            let question = questions.pop_front()?;
             match self.ask(mail, question, &search, by).await {
                 Found::Taken(id) => {
                     let transaction = mail.transaction.id;
@@ -153,8 +163,7 @@ impl Account {
     /// One question. It keeps to rate and concurrency like any request, and says nothing to the breaker: the API may send
     /// well and answer no questions, or the other way round.
     async fn ask(&self, mail: Mail<'_>, request: Request, search: &Search<'_>, by: Instant) -> Found {
-        let is_paused = self.questions.paused_until().is_some_and(|until| Instant::now() < until);
-        if is_paused || self.limiter.acquire(1, by).await.is_err() {
+        if self.questions.are_paused() || self.limiter.acquire(1, by).await.is_err() {
             return Found::Nothing;
         }
         let Some(_slot) = self.slot(by).await else { return Found::Nothing };
@@ -181,21 +190,22 @@ impl Account {
         self.metrics.lookups.get_or_create(&LookupLabel { account: self.name.to_string(), result }).inc();
         match found {
             // What a client's own key may do is that client's affair.
-            Found::Forbidden(_) if is_own => {}
+            Found::Forbidden(_) | Found::Failed(..) if is_own => {}
             Found::Forbidden(words) => {
                 self.questions.pause(FORBIDDEN);
                 if !self.questions.is_told.swap(true, Ordering::Relaxed) {
                     warn!(
                         account = %self.name,
-                        words,
+                        words = self.journal.hide_addresses(words),
                         "the key may not read messages (GET /v3/messages): mails whose answer is lost stay unknown; \
                          give it that scope, or set lookup = \"off\""
                     );
                 }
             }
             Found::Failed(why, pause) => {
+                let why = self.journal.hide_addresses(why);
                 info!(account = %self.name, why, "asked for a mail whose answer was lost, in vain");
-                self.questions.pause(pause.unwrap_or_default().clamp(FAILED, self.questions.longest.max(FAILED)));
+                self.questions.pause(pause.unwrap_or_default());
             }
             Found::Taken(_) | Found::Perhaps(_) | Found::Nothing => {}
         }
