@@ -480,8 +480,10 @@ fn is_answer_lost(kind: Kind) -> bool {
     matches!(kind, Kind::Ambiguous | Kind::Gateway)
 }
 
+/// Also a success with an error in it: who was taken, it does not say.
 fn leaves_doubt(outcome: &Outcome) -> bool {
-    outcome.cause().is_some_and(|cause| cause.kind.leaves_doubt())
+    let is_torn = |cause: &Cause| cause.kind == Kind::Unexpected && matches!(cause.status, Some(200..=299));
+    outcome.cause().is_some_and(|cause| cause.kind.leaves_doubt() || is_torn(cause))
 }
 
 /// Whether the request was refused for some of its recipients alone.

@@ -448,6 +448,16 @@ fn events_are_passed_on_to_the_application() {
     assert_eq!((&event["id"], &event["account"]), (&"evt_1".into(), &"nexus".into()));
     assert_eq!(event["raw"], body);
     until("it is off the queue", || metric(&relay, "sidepost_forwards_total{result=\"forwarded\"}") == 1);
+
+    // What the application had not taken when the relay was killed reaches it from the next one, and nothing else does.
+    let mut relay = relay;
+    assert_eq!(provider.nexus(&nexus_event("evt_2", "complained", "bob@example.com")), 200);
+    assert!(accept("503 Not now").contains("\"evt_2\""));
+    relay.process.kill().unwrap();
+    relay.process.wait().unwrap();
+    let relay = serve(&folder, &key, &more);
+    assert!(accept("204 Fine").contains("\"evt_2\""));
+    until("it is off the queue", || metric(&relay, "sidepost_forwards_total{result=\"forwarded\"}") == 1);
     let (log, _, _) = what_is_left(relay, &folder);
     assert!(!log.contains("CANARY"), "{log}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
