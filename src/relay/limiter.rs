@@ -1,6 +1,7 @@
 //! The token buckets: governor on tokio's clock, behind a gate that keeps the order of arrival, and a pace that gives way
 //! when the API says 429.
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -12,7 +13,6 @@ use arc_swap::ArcSwap;
 use governor::clock::{Clock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
-use governor::state::keyed::HashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{NotUntil, Quota, RateLimiter};
 use tokio::sync::Semaphore;
@@ -35,7 +35,6 @@ const NAMES: usize = 10_000;
 const SWEEP: Duration = Duration::from_secs(1);
 
 type Tokens = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<TokioInstant>>;
-type Buckets<K> = RateLimiter<K, HashMapStateStore<K>, TokioClock, NoOpMiddleware<TokioInstant>>;
 
 /// Lets API requests of one account pass at a rate, in their order of arrival.
 pub struct Limiter {
@@ -140,52 +139,64 @@ impl Limiter {
     }
 }
 
-/// A bucket for each name, of principals, say.
-pub struct KeyedLimiter<K: Hash + Eq + Clone> {
-    burst: NonZeroU32,
-    buckets: Buckets<K>,
-    /// When the idle names were forgotten last, and whether that made room.
-    swept: Mutex<(Instant, bool)>,
+/// A limiter for each name, of principals, say.
+pub struct KeyedLimiter<K> {
+    rate: Rate,
+    names: Mutex<Names<K>>,
+}
+
+struct Names<K> {
+    of: HashMap<K, Named>,
+    swept: Instant,
+}
+
+struct Named {
+    limiter: Arc<Limiter>,
+    used: Instant,
 }
 
 impl<K: Hash + Eq + Clone> KeyedLimiter<K> {
     /// Full buckets of a second's (minute's, hour's) tokens, refilled at `rate`.
     pub fn new(rate: Rate) -> Self {
-        let buckets = RateLimiter::hashmap_with_clock(quota(rate, rate.count, 1.0), TokioClock);
-        Self { burst: rate.count, buckets, swept: Mutex::new((Instant::now(), true)) }
+        Self { rate, names: Mutex::new(Names { of: HashMap::new(), swept: Instant::now() }) }
     }
 
     /// Waits for so many tokens of this name, at most until `deadline`. More than the bucket holds are as many as it
     /// holds.
     ///
     /// # Errors
-    /// [`TooLate`] as soon as it is clear that they come after the deadline, or if there are more names than can be kept.
+    /// [`TooLate`] as soon as it is clear that they come after the deadline, or for a new name if there are more than can
+    /// be kept.
     pub async fn acquire(&self, name: &K, tokens: u32, deadline: Instant) -> Result<(), TooLate> {
-        if !self.has_room() {
-            return Err(TooLate);
-        }
-        let tokens = NonZeroU32::new(tokens).unwrap_or(NonZeroU32::MIN).min(self.burst);
-        while let Some(not_yet) = self.buckets.check_key_n(name, tokens).ok().and_then(Result::err) {
-            let wait = not_yet.wait_time_from(TokioClock.now());
-            if Instant::now() + wait > deadline {
-                return Err(TooLate);
-            }
-            sleep(wait).await;
-        }
-        Ok(())
+        let limiter = self.named(name).ok_or(TooLate)?;
+        limiter.acquire(tokens, deadline).await.map(drop)
     }
 
-    /// Whether names are few, or were after those were forgotten that are idle: looked at once a second at most.
-    fn has_room(&self) -> bool {
-        if self.buckets.len() <= NAMES {
-            return true;
+    fn named(&self, name: &K) -> Option<Arc<Limiter>> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = names.of.get_mut(name) {
+            known.used = Instant::now();
+            return Some(Arc::clone(&known.limiter));
         }
-        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        if swept.0.elapsed() >= SWEEP {
-            self.buckets.retain_recent();
-            *swept = (Instant::now(), self.buckets.len() <= NAMES);
+        if names.of.len() >= NAMES {
+            names.sweep(self.rate.per);
         }
-        swept.1
+        if names.of.len() >= NAMES {
+            return None;
+        }
+        let limiter = Arc::new(Limiter::new(self.rate, self.rate.count));
+        names.of.insert(name.clone(), Named { limiter: Arc::clone(&limiter), used: Instant::now() });
+        Some(limiter)
+    }
+}
+
+impl<K> Names<K> {
+    /// Forgets those whose bucket is full again, and for whom nobody waits.
+    fn sweep(&mut self, refilled_in: Duration) {
+        if self.swept.elapsed() >= SWEEP {
+            self.of.retain(|_, named| Arc::strong_count(&named.limiter) > 1 || named.used.elapsed() < refilled_in * 2);
+            self.swept = Instant::now();
+        }
     }
 }
 

@@ -26,6 +26,12 @@ impl Budget {
         Share { budget: Arc::clone(self), octets: 0 }
     }
 
+    /// Whether a message that is announced to be so long would fit in now: its client need not send it to hear that it does
+    /// not.
+    pub fn has_room(&self, octets: u64) -> bool {
+        usize::try_from(octets).is_ok_and(|octets| octets <= self.left.load(Ordering::Acquire))
+    }
+
     fn take(&self, octets: usize) -> bool {
         let taken =
             self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(octets)).is_ok();

@@ -115,8 +115,14 @@ impl<R: Submit> Connection<R> {
                 Next::ReadData => self.read_data(&mut share).await,
                 Next::ReadChunk(decoder) => self.read_chunk(decoder, &mut share).await,
                 Next::Swallow(octets) => self.swallow(octets, &mut share).await,
-                Next::CheckSender(origin, envelope) => {
-                    Ok(Event::SenderChecked(self.server.relay.admit(&origin, &envelope)))
+                Next::CheckSender(origin, envelope, size) => {
+                    let has_room = self.server.budget.has_room(size);
+                    let verdict = if has_room {
+                        self.server.relay.admit(&origin, &envelope)
+                    } else {
+                        Err(session::no_room(None))
+                    };
+                    Ok(Event::SenderChecked(verdict))
                 }
                 Next::CheckRecipient(origin, sender, recipient) => {
                     let relay = Arc::clone(&self.server.relay);

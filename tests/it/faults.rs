@@ -1,13 +1,15 @@
 //! Faults of the API and what the relay makes of them, with paused time.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sidepost::config::values::Rate;
 use sidepost::metrics::{AccountLabel, Metrics};
 use sidepost::outcome::{Cause, Kind};
 use sidepost::recent::Recent;
 use sidepost::relay::Relay;
 use sidepost::relay::http::Transport;
+use sidepost::relay::limiter::KeyedLimiter;
 use sidepost::secret::Secret;
 use tokio::time::Instant;
 
@@ -120,6 +122,31 @@ async fn shares_are_apart() {
     assert!((0.9..1.1).contains(&of("a", "x@three.example").await.1), "one a second");
     let (reply, _) = of("c", "x@one.example").await;
     assert!(reply.starts_with("451 4.4.5 ") && reply.contains("of this sender's domain"), "{reply}");
+}
+
+/// Who shares a share waits in the order of arrival, and names that nobody knows keep nobody out whom the relay knows.
+#[tokio::test(start_paused = true)]
+async fn shares_keep_the_order_and_their_names() {
+    let shares = Arc::new(KeyedLimiter::new("1/s".parse::<Rate>().unwrap()));
+    let far = Instant::now() + Duration::from_hours(1);
+    let begun = Instant::now();
+    let order = Mutex::new(Vec::new());
+    let waits = (0..5).map(async |n| {
+        shares.acquire(&"app", 1, far).await.unwrap();
+        order.lock().unwrap().push((n, seconds(begun).round()));
+    });
+    futures_util::future::join_all(waits).await;
+    assert_eq!(*order.lock().unwrap(), [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]);
+
+    let shares = KeyedLimiter::new("100/h".parse::<Rate>().unwrap());
+    let now = Instant::now();
+    for n in 0..10_000 {
+        shares.acquire(&n, 1, now).await.unwrap();
+    }
+    assert!(shares.acquire(&10_000, 1, now).await.is_err(), "there is an end of names");
+    shares.acquire(&5, 1, now).await.expect("a known one goes on");
+    tokio::time::advance(Duration::from_hours(3)).await;
+    shares.acquire(&10_000, 1, Instant::now()).await.expect("idle ones are forgotten");
 }
 
 /// An operator may tell it otherwise; what is told decides what else happens.

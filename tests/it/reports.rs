@@ -184,7 +184,9 @@ impl World {
         self.metrics.register(&mut registry);
         encode(&mut text, &registry).unwrap();
         let lines = text.lines().filter_map(|line| line.strip_prefix("sidepost_reports_total"));
-        lines.map(str::to_owned).collect()
+        let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+        lines.sort();
+        lines
     }
 
     /// The last request: the report.

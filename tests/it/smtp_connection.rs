@@ -169,6 +169,20 @@ async fn memory_is_held_until_the_relay_is_done() {
     second.hears("250").await;
 }
 
+/// A message that is announced and would not fit in is not asked for.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_in_is_refused_at_mail() {
+    let world = World { server: server_with(&smtp(), 64 << 10) };
+    let mut first = world.client().await;
+    first.begins_a_mail_to("slow@d.test").await;
+    first.says(&format!("{}\r\n.\r\n", "x".repeat(40_000))).await;
+    let mut second = world.client().await;
+    let announced = "MAIL FROM:<a@b.test> SIZE=40000";
+    second.talks(&[("HELO x", "250"), (announced, "452 4.3.1"), ("MAIL FROM:<a@b.test> SIZE=900", "250")]).await;
+    first.hears("250").await;
+    second.talks(&[("RSET", "250"), (announced, "250")]).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_busy_relay_says_so_at_mail() {
     let world = World::new();

@@ -38,7 +38,7 @@ use crate::smtp::command::{self, Chunk, Command};
 use crate::smtp::sasl::{Credentials, Exchange, Verdict};
 use replies::{help, is_protocol_error, reply};
 
-pub use replies::{busy, fault};
+pub use replies::{busy, fault, no_room};
 
 /// Whether a client can have something, or has to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,8 +145,8 @@ pub enum Next {
     ReadChunk(ChunkDecoder),
     /// Read so many octets, and drop them.
     Swallow(u64),
-    /// Ask whether mail from this sender can be taken now.
-    CheckSender(Origin, Box<Envelope>),
+    /// Ask whether mail from this sender can be taken now; its client announces so many octets (0: it does not say).
+    CheckSender(Origin, Box<Envelope>, u64),
     /// Ask whether mail from this sender to this recipient can be taken.
     CheckRecipient(Origin, Box<Envelope>, Address),
     /// Ask whether these are good.

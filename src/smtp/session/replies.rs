@@ -36,9 +36,7 @@ impl Session {
     pub(super) fn flaw_reply(&self, flaw: Flaw, id: TransactionId) -> Reply {
         match flaw {
             Flaw::TooLarge => self.too_large(Some(id)),
-            Flaw::NoRoom => {
-                reply(452, 3, 1, format!("The relay holds as much mail as it may; send this one again later id={id}"))
-            }
+            Flaw::NoRoom => no_room(Some(id)),
             Flaw::LineEnds => {
                 let text = "The message holds a CR or LF alone; its lines must end with CRLF, and only they may";
                 reply(550, 6, 0, format!("{text} id={id}"))
@@ -51,6 +49,12 @@ impl Session {
         let id = id.map(|id| format!(" id={id}")).unwrap_or_default();
         reply(552, 3, 4, format!("The message is too large; this relay takes at most {limit} octets{id}"))
     }
+}
+
+/// The reply when the message does not fit beside those that are held (`delivery.max_in_flight_bytes`).
+pub fn no_room(id: Option<TransactionId>) -> Reply {
+    let id = id.map(|id| format!(" id={id}")).unwrap_or_default();
+    reply(452, 3, 1, format!("The relay holds as much mail as it may; send this one again later{id}"))
 }
 
 /// The reply when the relay itself is at fault.

@@ -34,7 +34,7 @@ impl Session {
             return self.go(refused, self.too_large(None)); // RFC 1870 §6.1
         }
         let envelope = Envelope { helo, principal, reverse_path: mail.reverse_path, recipients: Vec::new() };
-        let asked = Next::CheckSender(self.origin(), Box::new(envelope.clone()));
+        let asked = Next::CheckSender(self.origin(), Box::new(envelope.clone()), mail.size);
         self.wait(State::Asking(Draft { envelope, told: Vec::new(), utf8: mail.utf8 }), asked)
     }
 
