@@ -71,6 +71,36 @@ impl Store {
         .await
     }
 
+    /// Puts what was read anew from the raw bodies of these events in the place of what was read before.
+    ///
+    /// # Errors
+    /// The store cannot be written to; then nothing is changed.
+    pub async fn revise(&self, events: Vec<(u64, Feedback)>) -> Answer<()> {
+        self.write(move |sql| {
+            for (number, event) in &events {
+                let recipient = event.recipient.as_ref().map(Address::as_str);
+                let number = i64::try_from(*number).unwrap_or_default();
+                sql.prepare_cached(
+                    "UPDATE events SET kind = ?2, word = ?3, at = ?4, message_id = ?5, recipient = ?6, folded = ?7, reason = ?8
+                     WHERE number = ?1",
+                )?
+                .execute(params![
+                    number,
+                    event.kind.name(),
+                    event.word,
+                    millis(event.at),
+                    event.message_id,
+                    recipient,
+                    recipient.map(str::to_lowercase),
+                    event.reason,
+                ])?;
+                learn_domain(sql, number)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// The events, the newest first.
     ///
     /// # Errors

@@ -72,9 +72,9 @@ struct Show {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  sidepost events replay --since 2d\n  sidepost events replay --since 2026-11-20 --kind complained --dry-run"
-)]
+#[command(after_help = "What came is read anew; what an event did before is not done twice, and whom an operator\n\
+                  took off the list since stays off.\n\n\
+                  Examples:\n  sidepost events replay --since 2d\n  sidepost events replay --since 2026-11-20 --kind complained --dry-run")]
 struct ReplayArgs {
     /// Received not before: a time, a date, or so long ago: 2026-11-22T09:00:00Z, 2026-11-22, 2d, 12h
     #[arg(long, value_name = "WHEN")]

@@ -4,9 +4,12 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use super::{get, objects, on, post, put, said, seed, state};
+use sidepost::feedback::{EventKind, Feedback};
+use sidepost::store::Store;
+
+use super::{at, event, get, objects, on, post, put, said, seed, state};
 use crate::binary::{Relay, run, text};
-use crate::store::Folder;
+use crate::store::{Folder, policy};
 
 /// A command on the file of a relay that does not run. Nobody listens on port 1.
 fn on_file(folder: &Folder, arguments: &[&str]) -> Output {
@@ -151,6 +154,39 @@ fn they_work_on_the_file_of_a_stopped_one() {
     said(&on_file(&folder, &["suppressions", "add", "eve@example.net"]));
     let relay = Relay::sandbox(&["--set", &state(&folder)]);
     assert_eq!(get(relay.web, "/api/suppressions")["suppressions"][0]["address"], "eve@example.net");
+}
+
+/// An event that an earlier version kept and did not understand has its effect when it is replayed by one that does.
+#[test]
+fn a_replay_reads_what_came_anew() {
+    let folder = Folder::new("admin-anew");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Store::open(&folder.settings(), &policy()).unwrap();
+        let raw =
+            r#"{"event_id":"e1","event_type":"bounce","timestamp":1795338000,"recipient_email":"Zoe@example.net"}"#;
+        let known = event("e1", EventKind::Unknown, "msg_1", "ann@example.net", 1);
+        store
+            .take("sandbox", vec![Feedback { recipient: None, raw: raw.into(), ..known }], at(200), false)
+            .await
+            .unwrap();
+        store.act(&policy(), 9).await.unwrap();
+        store.close().await.unwrap();
+    });
+    let account = ["--set", "providers.sandbox.kind=scaisend", "--set", "providers.sandbox.api_key=k"];
+    let again = ["events", "replay", "--since", "2026-11-01", "--recipient", "zoe@example.net"];
+    let said = said(&on_file(&folder, &[&again[..], &account].concat()));
+    assert_eq!(said, "1 events will be worked through again when the relay runs\n");
+    let relay = Relay::sandbox(&["--set", &state(&folder)]);
+    let began = std::time::Instant::now();
+    loop {
+        let list = get(relay.web, "/api/suppressions");
+        if let [entry] = list["suppressions"].as_array().unwrap().as_slice() {
+            assert_eq!((&entry["address"], &entry["reason"]), (&json!("zoe@example.net"), &json!("bounce")));
+            break;
+        }
+        assert!(began.elapsed().as_secs() < 60, "{list}");
+    }
 }
 
 #[test]
