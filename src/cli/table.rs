@@ -74,6 +74,11 @@ pub(super) fn moment(time: &str) -> String {
     time.trim_end_matches('Z').replace('T', " ")
 }
 
+/// So many of something: `1 address is`, `2 addresses are`.
+pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// A value, or a dash.
 pub(super) fn or_dash(value: Option<&str>) -> String {
     value.filter(|value| !value.is_empty()).unwrap_or("-").to_owned()

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 
 use super::{AdminArgs, Failure, ListArgs, Target, WHERE, note, print_json};
-use crate::cli::table::{Column, moment, or_dash, printable};
+use crate::cli::table::{Column, counted, moment, or_dash, printable};
 use crate::feedback::EventKind;
 use crate::web::admin::wire::{EventEntry, EventWhole, Replay, Replayed};
 
@@ -183,9 +183,11 @@ impl ReplayArgs {
             return print_json(&Replayed { events });
         }
         match (self.dry_run, client.is_stopped()) {
-            (true, _) => sayln!("{events} events would be worked through again"),
-            (false, false) => sayln!("{events} events are worked through again"),
-            (false, true) => sayln!("{events} events will be worked through again when the relay runs"),
+            (true, _) => sayln!("{} would be worked through again", counted(events, "event", "events")),
+            (false, false) => sayln!("{} worked through again", counted(events, "event is", "events are")),
+            (false, true) => {
+                sayln!("{} will be worked through again when the relay runs", counted(events, "event", "events"));
+            }
         }
         if events == 0 {
             note("there is none that fits; `sidepost events list` shows those that there are");

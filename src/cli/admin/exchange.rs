@@ -16,6 +16,9 @@ const COLUMNS: [&str; 7] = ["address", "scope", "reason", "source", "since", "un
 /// Longest evidence that the API takes, in characters.
 const LONGEST_EVIDENCE: usize = 1000;
 
+/// Most characters of what is no address that are shown.
+const SHOWN: usize = 80;
+
 /// What columns and members are called, ours first, in any case; blanks and dashes count as underscores.
 const ADDRESS: &[&str] = &["address", "email", "email_address", "recipient", "recipient_email", "e_mail"];
 const SINCE: &[&str] = &["since", "created", "created_at", "timestamp", "date", "suppressed_at", "added_at"];
@@ -178,7 +181,10 @@ impl Reader<'_> {
     fn entry(&self, fields: &Fields, of_list: Option<Reason>) -> Result<Option<NewSuppression>, String> {
         let first = |names: &[&str]| names.iter().find_map(|name| fields.get(*name).filter(|text| !text.is_empty()));
         let address = first(ADDRESS).ok_or("has no address")?;
-        Address::parse_in(Alphabet::Utf8, address).map_err(|e| format!("{address:?}: {e}"))?;
+        if address.contains('\n') {
+            return Err("a quote is opened here and closed nowhere near: what follows it is not read".to_owned());
+        }
+        Address::parse_in(Alphabet::Utf8, address).map_err(|e| format!("{:?}: {e}", beginning(address)))?;
         let scope = first(&["scope"]).map(|text| text.parse::<Scope>()).transpose()?;
         let until = first(&["until"]).map(|text| moment(text)).transpose()?;
         if until.is_some_and(|until| until <= self.now) {
@@ -212,6 +218,11 @@ impl Reader<'_> {
         let reason = own.or(kind).or(self.defaults.reason).or(of_list).or(bounced).unwrap_or(Reason::Manual);
         (reason, words.join(" ").replace(char::is_control, " ").chars().take(LONGEST_EVIDENCE).collect())
     }
+}
+
+/// Enough of it to find it.
+fn beginning(text: &str) -> String {
+    if text.chars().count() <= SHOWN { text.to_owned() } else { text.chars().take(SHOWN).chain(['…']).collect() }
 }
 
 /// A name as it is looked for.

@@ -11,7 +11,7 @@ use http::Method;
 use super::exchange::{self, CsvOut, Defaults};
 use super::{AdminArgs, Client, Failure, ListArgs, Target, WHERE, note, print_json};
 use crate::address::Address;
-use crate::cli::table::{Column, moment, or_dash, printable};
+use crate::cli::table::{Column, counted, moment, or_dash, printable};
 use crate::suppression::{Reason, Scope};
 use crate::web::admin::wire::{Added, NewSuppression, Removed, SuppressionEntry};
 
@@ -289,12 +289,17 @@ impl Import {
                 &serde_json::json!({ "found": found, "added": done.added, "known": done.known, "over": rows.over, "bad": bad, "dry_run": self.dry_run }),
             )?;
         } else if self.dry_run {
-            sayln!("{found} addresses would be put on the list");
+            sayln!("{} would be put on the list", counted(found, "address", "addresses"));
         } else {
-            sayln!("{} addresses are on the list now: {} new, {} known before", done.count(), done.added, done.known);
+            let all = counted(done.count(), "address is", "addresses are");
+            sayln!("{all} on the list now: {} new, {} known before", done.added, done.known);
+        }
+        if found + bad + rows.over == 0 {
+            note("there is no address in the file");
         }
         if rows.over > 0 {
-            note(&format!("{} entries were left out: their time is over", rows.over));
+            let over = counted(rows.over, "entry was", "entries were");
+            note(&format!("{over} left out: the time of it is over"));
         }
         match bad {
             0 => Ok(()),

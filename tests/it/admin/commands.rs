@@ -121,7 +121,7 @@ fn events(ask: &dyn Fn(&[&str]) -> Output) {
     );
     let replay = ["events", "replay", "--since", "2026-11-22", "--kind", "bounced.hard"];
     let dry = said(&ask(&[&replay[..], &["--dry-run"]].concat()));
-    assert_eq!(dry, "1 events would be worked through again\n");
+    assert_eq!(dry, "1 event would be worked through again\n");
     assert_eq!(objects(&ask(&[&replay[..], &["--json"]].concat())), [json!({"events": 1})]);
     assert!(said(&ask(&["events", "replay", "--since", "2026-11-22"])).starts_with("4 events "));
 }
@@ -176,7 +176,7 @@ fn a_replay_reads_what_came_anew() {
     let account = ["--set", "providers.sandbox.kind=scaisend", "--set", "providers.sandbox.api_key=k"];
     let again = ["events", "replay", "--since", "2026-11-01", "--recipient", "zoe@example.net"];
     let said = said(&on_file(&folder, &[&again[..], &account].concat()));
-    assert_eq!(said, "1 events will be worked through again when the relay runs\n");
+    assert_eq!(said, "1 event will be worked through again when the relay runs\n");
     let relay = Relay::sandbox(&["--set", &state(&folder)]);
     let began = std::time::Instant::now();
     loop {

@@ -72,7 +72,7 @@ fn the_providers_lists_are_read() {
         let mut command = vec!["suppressions", "import", file.as_str()];
         command.extend(&arguments);
         let imported = said(&on(&relay, &command));
-        assert!(imported.starts_with("1 addresses are on the list now: 1 new"), "{name}: {imported}");
+        assert!(imported.starts_with("1 address is on the list now: 1 new"), "{name}: {imported}");
         let entry = &get(relay.web, "/api/suppressions")["suppressions"][0];
         let (reason, evidence, dated) = expected;
         assert_eq!(entry["address"], "ann@example.com", "{name}");
@@ -107,7 +107,7 @@ fn bad_lines_are_named_and_the_others_are_imported() {
         "line 3: \"not an address\"",
         "line 5: \"last week\" is no time",
         "line 6: \"everyone\" is no scope",
-        "1 entries were left out",
+        "1 entry was left out",
         "3 lines cannot be read",
     ] {
         assert!(err.contains(words), "{words}: {err}");
@@ -125,6 +125,7 @@ fn bad_lines_are_named_and_the_others_are_imported() {
         }
     }
     for (name, body, words) in [
+        ("open.csv", "email\n\"a@b.example\nc@d.example\n", "line 2: a quote is opened here"),
         ("words.txt", "hello\nworld\n", "no CSV with a column"),
         ("broken.json", "[{\"email\": \"a@b.example\"},", "it begins like JSON"),
         ("binary", "\u{0}\u{1}\u{2}", "no CSV with a column"),
