@@ -135,6 +135,8 @@ fn the_walk_of_the_guide() {
     assert_eq!(domains["domains"][0]["verified"], false);
     assert!(operator.get(&["domains", "verify", id]).starts_with("verified"));
     assert!(operator.get(&["domains", "list"]).contains("yes       mail.example.com"));
+    assert!(operator.get(&["domains", "verify", "Mail.example.com"]).starts_with("verified"));
+    assert!(operator.fail(&["domains", "verify", "other.example"]).1.contains("`sidepost domains add other.example`"));
 
     let file = folder("walk").join("key");
     let path = file.to_str().unwrap();

@@ -39,7 +39,7 @@ struct Which {
     #[arg(long, value_name = "KIND")]
     kind: Option<EventKind>,
     /// About this address
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, visible_alias = "to", value_name = "ADDRESS")]
     recipient: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{SetupArgs, print_json};
+use super::{Account, SetupArgs, print_json};
 use crate::address::{Address, Alphabet};
 use crate::cli::Failure;
 use crate::cli::table::{columns, yes_or_no};
@@ -52,8 +52,8 @@ struct Add {
 
 #[derive(Debug, Args)]
 struct Verify {
-    /// The domain's id, as `add` and `list` show it
-    #[arg(value_parser = super::id)]
+    /// The domain, or its id, as `add` and `list` show it
+    #[arg(value_name = "DOMAIN", value_parser = super::id)]
     id: Id,
     #[command(flatten)]
     of: SetupArgs,
@@ -121,10 +121,10 @@ fn records(records: &[DnsRecord]) -> String {
 
 impl Verify {
     fn run(&self) -> Result<(), Failure> {
-        let task = Task::VerifyDomain(self.id.clone());
-        let account = self.of.account(|kind| setup::offers(kind, &task))?;
-        let found = reading::verification(&account.ask(task)?);
-        let id = self.id.as_str();
+        let account = self.of.account(|kind| setup::offers(kind, &Task::VerifyDomain(self.id.clone())))?;
+        let asked = self.id_at(&account)?;
+        let id = asked.as_str();
+        let found = reading::verification(&account.ask(Task::VerifyDomain(asked.clone()))?);
         if self.of.json {
             let Verification { verified, errors } = &found;
             print_json(&json!({ "id": id, "verified": verified, "errors": errors }))?;
@@ -139,6 +139,21 @@ impl Verify {
         Err(Failure::new(format!(
             "{id} is not verified:{errors}\nDNS takes from minutes to hours to be the same everywhere; then again: sidepost domains verify {id}"
         )))
+    }
+}
+
+impl Verify {
+    /// The id: what has a dot is a domain's name, and the API knows it by its id.
+    fn id_at(&self, account: &Account) -> Result<Id, Failure> {
+        let named = self.id.as_str();
+        if !named.contains('.') {
+            return Ok(self.id.clone());
+        }
+        let name = domain(named).map_err(|why| Failure::new(format!("{named} {why}")))?;
+        let listed = reading::domains(&account.ask(Task::ListDomains)?);
+        let found = listed.items.iter().find(|known| known.domain.eq_ignore_ascii_case(&name));
+        let missing = || Failure::new(format!("there is no domain {name} here; `sidepost domains add {name}` adds it"));
+        super::id(&found.ok_or_else(missing)?.id).map_err(Failure::new)
     }
 }
 

@@ -104,7 +104,7 @@ fn messages(ask: &dyn Fn(&[&str]) -> Output) {
 }
 
 fn events(ask: &dyn Fn(&[&str]) -> Output) {
-    let table = said(&ask(&["events", "list", "--recipient", "ann@example.net"]));
+    let table = said(&ask(&["events", "list", "--to", "ann@example.net"]));
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(
         lines[0].split_whitespace().collect::<Vec<_>>(),
