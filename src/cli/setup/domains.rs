@@ -106,7 +106,7 @@ impl Add {
             say!("{}", records(&added.dns_records));
             sayln!("\n{PANELS}");
         }
-        sayln!("Then, once DNS has them: sidepost domains verify {}", added.id);
+        sayln!("Then, once DNS has them: sidepost domains verify {}", self.domain);
         Ok(())
     }
 }
