@@ -86,6 +86,17 @@ impl Address {
         }
     }
 
+    /// Parses an address as people and programs outside of SMTP write it: also in a name's angle brackets, with the root's dot
+    /// behind the domain, and in whichever normal form.
+    ///
+    /// # Errors
+    /// [`AddressError`], if it is none even so.
+    pub fn from_words(text: &str) -> Result<Self, AddressError> {
+        let text = text.trim();
+        let inner = text.rsplit_once('<').and_then(|(_, inner)| inner.strip_suffix('>')).unwrap_or(text).trim();
+        Self::parse_in(Alphabet::Utf8, &unicode::composed(inner.strip_suffix('.').unwrap_or(inner)))
+    }
+
     /// Parses the mailbox that `input` begins with; returns it and how many octets it took. What may follow (`>` in a
     /// path) is the caller's rule.
     ///

@@ -115,6 +115,8 @@ pub struct Metrics {
     pub event_duplicates: Family<AccountLabel, Counter>,
     pub suppressions_added: Counter,
     pub suppressions_lifted: Counter,
+    /// Events without a recipient that can be read.
+    pub events_unaddressed: Counter,
     pub forwards: Family<ForwardLabel, Counter>,
     pub forwards_waiting: Gauge,
     pub store_ready: Gauge,
@@ -156,6 +158,7 @@ impl Default for Metrics {
             event_duplicates: Family::default(),
             suppressions_added: Counter::default(),
             suppressions_lifted: Counter::default(),
+            events_unaddressed: Counter::default(),
             forwards: Family::default(),
             forwards_waiting: Gauge::default(),
             store_ready: Gauge::default(),
@@ -235,6 +238,11 @@ impl Metrics {
         r.register("event_duplicates", "Verified events that had come before", self.event_duplicates.clone());
         r.register("suppressions_added", "Addresses that events suppressed", self.suppressions_added.clone());
         r.register("suppressions_lifted", "Addresses that events took off the list", self.suppressions_lifted.clone());
+        r.register(
+            "events_unaddressed",
+            "Events that would have changed the list, and name no recipient that can be read",
+            self.events_unaddressed.clone(),
+        );
         r.register("forwards", "Events posted to webhooks.forward, by result", self.forwards.clone());
         r.register("forwards_waiting", "Events that wait to be forwarded", self.forwards_waiting.clone());
         r.register("log_lines_lost", "Lines of the log that nobody read in time", self.log_lines_lost.clone());

@@ -30,6 +30,11 @@ pub(super) fn check_local(local: &str) -> Result<(), AddressError> {
     Ok(())
 }
 
+/// The text in NFC: how people and programs write it who do not know of normal forms.
+pub(super) fn composed(text: &str) -> String {
+    ComposingNormalizerBorrowed::new_nfc().normalize_iter(text.chars()).collect()
+}
+
 /// The A-labels (RFC 5890 §2.3.2.1) of a domain that has U-labels, in lower case.
 ///
 /// The U-labels must be such already but for their case: what UTS #46 would map for people who type (full-width forms,

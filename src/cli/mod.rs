@@ -157,9 +157,14 @@ fn note(text: &str) {
     eprintln!("{text}");
 }
 
-/// A mail address as an argument.
+/// A mail address as an argument, as SMTP would take it.
 fn address(text: &str) -> Result<Address, String> {
     Address::parse_in(Alphabet::Utf8, text).map_err(|e| e.to_string())
+}
+
+/// A mail address as an argument, however it is written.
+fn any_address(text: &str) -> Result<Address, String> {
+    Address::from_words(text).map_err(|e| e.to_string())
 }
 
 /// Parses the command line, runs the command, and says the exit code.

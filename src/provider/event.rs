@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::address::{Address, Alphabet};
+use crate::address::Address;
 use crate::feedback::{EventKind, Feedback, Unverified};
 use crate::message::rfc3339;
 use crate::outcome::printable;
@@ -167,7 +167,7 @@ fn feedback(told: Told, raw: Bytes, now: SystemTime) -> Feedback {
         // Nothing is known before it happens; clocks differ.
         at: told.at.unwrap_or(now).min(now),
         message_id: told.message_id.filter(short),
-        recipient: told.recipient.and_then(|text| Address::parse_in(Alphabet::Utf8, text.trim()).ok()),
+        recipient: told.recipient.and_then(|text| Address::from_words(&text).ok()),
         reason: told.reason.map(|reason| printable(&reason, MAX_REASON)).filter(|reason| !reason.is_empty()),
         raw,
     }

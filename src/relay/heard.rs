@@ -28,14 +28,19 @@ impl Heard {
     }
 
     /// The answer, if it is one and comes soon. What is asked for is done all the same when nobody waits any more.
-    pub(super) async fn answer<T>(&self, asked: impl Future<Output = Answer<T>>) -> Option<T> {
-        self.within(PATIENCE, asked).await
+    // No future of its own, here and below: each would hold room for the one within once more.
+    pub(super) fn answer<T>(&self, asked: impl Future<Output = Answer<T>>) -> impl Future<Output = Option<T>> {
+        self.within(PATIENCE, asked)
     }
 
     /// The same of what is asked for a transaction that has to end by then; it may take a moment longer.
-    pub(super) async fn answer_by<T>(&self, by: Instant, asked: impl Future<Output = Answer<T>>) -> Option<T> {
+    pub(super) fn answer_by<T>(
+        &self,
+        by: Instant,
+        asked: impl Future<Output = Answer<T>>,
+    ) -> impl Future<Output = Option<T>> {
         let left = by.saturating_duration_since(Instant::now());
-        self.within(left.clamp(SHORT_PATIENCE, PATIENCE), asked).await
+        self.within(left.clamp(SHORT_PATIENCE, PATIENCE), asked)
     }
 
     async fn within<T>(&self, patience: Duration, asked: impl Future<Output = Answer<T>>) -> Option<T> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,7 +126,8 @@ impl<R: Submit> Connection<R> {
                 }
                 Next::CheckRecipient(origin, sender, recipient) => {
                     let relay = Arc::clone(&self.server.relay);
-                    let mut asked = pin!(relay.admit_recipient(&origin, &sender, &recipient));
+                    // Boxed, or every idle connection would hold room for it.
+                    let mut asked = Box::pin(relay.admit_recipient(&origin, &sender, &recipient));
                     let verdict = if let Some(verdict) = poll_immediate(asked.as_mut()).await {
                         verdict
                     } else {

@@ -61,6 +61,10 @@ fn act(sql: &Connection, policy: &Policy, most: usize) -> rusqlite::Result<Acted
         sql.prepare_cached("DELETE FROM waiting WHERE number = ?1")?.execute(params![event.number])?;
         let lifted = match scene.effect(&event)? {
             Change::None => continue,
+            Change::Unaddressed => {
+                acted.unaddressed.push(changed(event, false));
+                continue;
+            }
             Change::Suppressed => false,
             Change::Lifted => true,
         };
@@ -79,6 +83,8 @@ fn changed(event: Told, lifted: bool) -> Changed {
 /// What an event did.
 enum Change {
     None,
+    /// It would have done something, and names nobody.
+    Unaddressed,
     Suppressed,
     Lifted,
 }
@@ -96,10 +102,11 @@ struct Scene<'a> {
 
 impl Scene<'_> {
     fn effect(&self, event: &Told) -> rusqlite::Result<Change> {
+        let effect = self.policy.effect(event.kind);
         if event.address.is_none() {
-            return Ok(Change::None);
+            return Ok(if effect == Effect::None { Change::None } else { Change::Unaddressed });
         }
-        match self.policy.effect(event.kind) {
+        match effect {
             Effect::Suppress(Reason::Unsubscribe, _) if self.is_resubscribed(event)? => Ok(Change::None),
             Effect::Suppress(reason, _) => Ok(self.suppress(event, reason)?.into()),
             Effect::CountSoft => Ok(self.count_soft(event)?.into()),

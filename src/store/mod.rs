@@ -208,6 +208,8 @@ pub struct Acted {
     pub lifted: usize,
     /// Each of them, and what did it.
     pub changes: Vec<Changed>,
+    /// Events that would have done something, and name no recipient that can be read.
+    pub unaddressed: Vec<Changed>,
 }
 
 /// An address whose place on the list an event has changed.

@@ -43,11 +43,13 @@ pub struct Unopened {
     pub error: StoreError,
     /// Whether it is the disk, or somebody's lock: that may be well again, and is no slip in the configuration.
     pub may_pass: bool,
+    /// Whether it is no database at all.
+    is_foreign: bool,
 }
 
 impl From<StoreError> for Unopened {
     fn from(error: StoreError) -> Self {
-        Self { error, may_pass: false }
+        Self { error, may_pass: false, is_foreign: false }
     }
 }
 
@@ -56,15 +58,27 @@ impl Unopened {
         use ErrorCode::{CannotOpen, DatabaseBusy, DatabaseCorrupt, DiskFull, ReadOnly, SystemIoFailure};
         let of_disk = [CannotOpen, DatabaseBusy, DatabaseCorrupt, DiskFull, ReadOnly, SystemIoFailure];
         let may_pass = error.sqlite_error_code().is_some_and(|code| of_disk.contains(&code));
-        Self { error: explain(place, error), may_pass }
+        let is_foreign = error.sqlite_error_code() == Some(ErrorCode::NotADatabase);
+        Self { error: explain(place, error), may_pass, is_foreign }
+    }
+
+    /// The same of a file that a sidepost has had open: what is no database now was one, and its head is damaged.
+    fn of_a_store(self, place: &Place) -> Self {
+        if !self.is_foreign {
+            return self;
+        }
+        Self { error: damaged(place, "it is no database any more"), may_pass: true, is_foreign: true }
     }
 }
 
 impl Opened {
     /// Opens the place, with its schema up to date, for this process alone.
     pub fn at(place: &Place) -> Result<Self, Unopened> {
+        let was_open = matches!(place, Place::File(path) if lock_path(path).exists());
         let lock = lock(place)?;
-        Ok(Self { connection: open(place)?, identity: identity(place), _lock: lock })
+        let connection =
+            open(place).map_err(|unopened| if was_open { unopened.of_a_store(place) } else { unopened })?;
+        Ok(Self { connection, identity: identity(place), _lock: lock })
     }
 
     /// Whether the file that is open is still the one at its path: what is written to a deleted one is gone with the process.
@@ -240,6 +254,7 @@ fn unopenable(path: &Path, error: &io::Error) -> Unopened {
     Unopened {
         error: StoreError(format!("{} cannot be opened: {error}; {advice}", path.display())),
         may_pass: matches!(error.kind(), QuotaExceeded | ReadOnlyFilesystem | StorageFull),
+        is_foreign: false,
     }
 }
 
@@ -255,12 +270,17 @@ pub fn explain(place: &Place, error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             format!("{name} is locked by another program; end what else has it open")
         }
-        Some(ErrorCode::DatabaseCorrupt) => format!(
-            "{name} is damaged ({error}); stop sidepost, move it away with its -wal file, and restore a copy or begin anew"
-        ),
+        Some(ErrorCode::DatabaseCorrupt) => return damaged(place, &error.to_string()),
         Some(ErrorCode::NotADatabase) => format!("{name} is no SQLite database; give state.url another path"),
         _ => format!("{name}: {error}"),
     })
+}
+
+fn damaged(place: &Place, why: &str) -> StoreError {
+    let name = place.name();
+    StoreError(format!(
+        "{name} is damaged ({why}); stop sidepost, move it away with its -wal file, and restore a copy or begin anew"
+    ))
 }
 
 /// Milliseconds since 1970. What is before, or absurdly late, is brought into the range: a provider's slip is no error.

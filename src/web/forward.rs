@@ -64,13 +64,16 @@ impl Forwarder {
     pub async fn run(self, shutdown: CancellationToken) {
         let (mut failures, mut counted) = (0, None::<Instant>);
         while !shutdown.is_cancelled() {
+            if counted.is_none_or(|counted| counted.elapsed() >= COUNTED) {
+                self.count().await;
+                counted = Some(Instant::now());
+            }
             let next = self.round().await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "events are not forwarded: the store does not work");
                 Next::Outage
             });
-            if counted.is_none_or(|counted| counted.elapsed() >= COUNTED) || matches!(next, Next::Idle(_)) {
+            if matches!(next, Next::Idle(_)) {
                 self.count().await;
-                counted = Some(Instant::now());
             }
             failures = if matches!(next, Next::Outage) { failures + 1 } else { 0 };
             let (wait, rings) = match next {

@@ -222,9 +222,12 @@ impl Receiver {
         }
         match refusal {
             // There may be more of it on its way, which nobody wants to read as the next request.
-            Refusal::Slow | Refusal::TooLarge | Refusal::Broken | Refusal::Busy => {
-                (status, [(CONNECTION, "close")]).into_response()
-            }
+            Refusal::NoAccount
+            | Refusal::NotJson
+            | Refusal::Slow
+            | Refusal::TooLarge
+            | Refusal::Broken
+            | Refusal::Busy => (status, [(CONNECTION, "close")]).into_response(),
             _ => status.into_response(),
         }
     }

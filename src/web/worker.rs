@@ -104,6 +104,16 @@ impl Worker {
     fn tell(&self, acted: &Acted) {
         self.metrics.suppressions_added.inc_by(acted.suppressed as u64);
         self.metrics.suppressions_lifted.inc_by(acted.lifted as u64);
+        self.metrics.events_unaddressed.inc_by(acted.unaddressed.len() as u64);
+        for Changed { account, kind, event_id, .. } in &acted.unaddressed {
+            let kind = kind.name();
+            tracing::warn!(
+                account,
+                event = kind,
+                event_id,
+                "the event names no recipient that can be read, and has no effect"
+            );
+        }
         for Changed { address, lifted, account, kind, event_id, reason } in &acted.changes {
             let address =
                 Address::parse_in(Alphabet::Utf8, address).map(|it| self.journal.show(&it)).unwrap_or_default();

@@ -257,6 +257,7 @@ fn a_domain_that_is_not_verified_is_an_error_with_steps() {
     assert!(operator.fail(&["domains", "add", "unverified.example.com"]).1.contains("409"));
     assert!(operator.fail(&["domains", "verify", "dom_no"]).1.contains("sidepost domains list"));
     let added = operator.json(&["domains", "add", "bücher.example", "--dmarc-rua-email", "d@example.com"]);
+    assert!(operator.get(&["domains", "verify", "bücher.example"]).starts_with("verified"));
     assert_eq!(added["domain"], "xn--bcher-kva.example", "as DNS has it");
 }
 

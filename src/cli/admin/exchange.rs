@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use csv::{ByteRecord, ReaderBuilder, Writer};
 use serde_json::Value;
 
-use crate::address::{Address, Alphabet};
+use crate::address::Address;
 use crate::message::unix_seconds;
 use crate::suppression::{Reason, Scope};
 use crate::web::admin::wire::{NewSuppression, SuppressionEntry, time};
@@ -44,6 +44,8 @@ pub(super) struct Rows {
     pub bad: Vec<(Place, String)>,
     /// Entries whose time is over.
     pub over: usize,
+    /// Entries that are on other pages of the provider's list.
+    pub missing: usize,
 }
 
 /// The members of a row by their names.
@@ -82,6 +84,9 @@ impl Reader<'_> {
                     self.value("entry 1".to_owned(), &Value::Object(whole), None);
                     return Ok(());
                 }
+                let total = whole.get("total").and_then(Value::as_u64).and_then(|total| usize::try_from(total).ok());
+                let found: usize = lists.iter().map(|(_, list)| list.len()).sum();
+                self.rows.missing = total.unwrap_or_default().saturating_sub(found);
                 for (name, list) in lists {
                     self.list(list, reason_of_list(name));
                 }
@@ -184,7 +189,7 @@ impl Reader<'_> {
         if address.contains('\n') {
             return Err("a quote is opened here and closed nowhere near: what follows it is not read".to_owned());
         }
-        Address::parse_in(Alphabet::Utf8, address).map_err(|e| format!("{:?}: {e}", beginning(address)))?;
+        Address::from_words(address).map_err(|e| format!("{:?}: {e}", beginning(address)))?;
         let scope = first(&["scope"]).map(|text| text.parse::<Scope>()).transpose()?;
         let until = first(&["until"]).map(|text| moment(text)).transpose()?;
         if until.is_some_and(|until| until <= self.now) {

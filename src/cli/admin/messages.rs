@@ -30,10 +30,10 @@ enum Action {
 )]
 struct List {
     /// To this address
-    #[arg(long, visible_alias = "to", value_name = "ADDRESS", value_parser = crate::cli::address)]
+    #[arg(long, visible_alias = "to", value_name = "ADDRESS", value_parser = crate::cli::any_address)]
     recipient: Option<Address>,
     /// From this address (MAIL FROM)
-    #[arg(long, visible_alias = "from", value_name = "ADDRESS", value_parser = crate::cli::address)]
+    #[arg(long, visible_alias = "from", value_name = "ADDRESS", value_parser = crate::cli::any_address)]
     sender: Option<Address>,
     /// With this id, the relay's or the provider's
     #[arg(long)]

@@ -49,7 +49,7 @@ enum Action {
 )]
 struct List {
     /// Of this address
-    #[arg(long, value_name = "ADDRESS", value_parser = crate::cli::address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::cli::any_address)]
     address: Option<Address>,
     /// Of this scope: *, account:NAME or domain:mail.example.com
     #[arg(long)]
@@ -67,7 +67,7 @@ struct List {
 )]
 struct Add {
     /// The address
-    #[arg(value_parser = crate::cli::address)]
+    #[arg(value_parser = crate::cli::any_address, allow_hyphen_values = true)]
     address: Address,
     /// Whose mail it gets no more: everybody's (*), account:NAME, or domain:mail.example.com (of MAIL FROM)
     #[arg(long, default_value = "*")]
@@ -94,7 +94,7 @@ struct Add {
 )]
 struct Remove {
     /// The address
-    #[arg(value_parser = crate::cli::address)]
+    #[arg(value_parser = crate::cli::any_address, allow_hyphen_values = true)]
     address: Address,
     /// Of this scope only [default: of all]
     #[arg(long)]
@@ -108,7 +108,7 @@ struct Remove {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "It reads CSV with a column \"email\" or \"address\" (and reason, created, status, scope, until, in any order), and JSON: the answers of GET /v3/suppression/bounces and its like, or our own export. What is on the list already stays. Exit code 1: some lines could not be read; they are named, and all others are on the list.\n\nExamples:\n  sidepost suppressions import bounces.csv --reason bounce --scope account:main\n  curl -H \"Authorization: Bearer $KEY\" $URL/v3/suppression/bounces |\n    sidepost suppressions import -"
+    after_help = "It reads CSV with a column \"email\" or \"address\" (and reason, created, status, scope, until, in any order), and JSON: the answers of GET /v3/suppression/bounces and its like, or our own export. What is on the list already stays. Exit code 1: some lines could not be read; they are named, and all others are on the list; or the answer is one page of a longer list.\n\nExamples:\n  sidepost suppressions import bounces.csv --reason bounce --scope account:main\n  curl -H \"Authorization: Bearer $KEY\" \"$URL/v3/suppression/bounces?limit=500\" |\n    sidepost suppressions import -"
 )]
 struct Import {
     /// The file; - is standard input
@@ -282,6 +282,7 @@ impl Import {
             }
         }
         warn_of(&done.unknown);
+        rows.over += done.over;
         rows.bad.iter().for_each(|(place, why)| note(&format!("{place}: {why}")));
         let bad = rows.bad.len();
         if self.json {
@@ -300,6 +301,12 @@ impl Import {
         if rows.over > 0 {
             let over = counted(rows.over, "entry was", "entries were");
             note(&format!("{over} left out: the time of it is over"));
+        }
+        if rows.missing > 0 {
+            return Err(Failure::new(format!(
+                "the list has {} more than this page of it: import the other pages, too (limit=500&offset=500 and so on)",
+                counted(rows.missing, "entry", "entries")
+            )));
         }
         match bad {
             0 => Ok(()),
@@ -322,6 +329,7 @@ impl Import {
 struct Done {
     added: usize,
     known: usize,
+    over: usize,
     unknown: Vec<String>,
 }
 
@@ -343,6 +351,7 @@ impl Done {
             Ok(added) => {
                 self.added += added.added;
                 self.known += added.known;
+                self.over += added.over;
                 self.unknown.extend(added.unknown_accounts);
                 self.unknown.sort_unstable();
                 self.unknown.dedup();

@@ -53,8 +53,8 @@ struct Add {
 #[derive(Debug, Args)]
 struct Verify {
     /// The domain, or its id, as `add` and `list` show it
-    #[arg(value_name = "DOMAIN", value_parser = super::id)]
-    id: Id,
+    #[arg(value_name = "DOMAIN", value_parser = Named::parse)]
+    domain: Named,
     #[command(flatten)]
     of: SetupArgs,
 }
@@ -121,8 +121,8 @@ fn records(records: &[DnsRecord]) -> String {
 
 impl Verify {
     fn run(&self) -> Result<(), Failure> {
-        let account = self.of.account(|kind| setup::offers(kind, &Task::VerifyDomain(self.id.clone())))?;
-        let asked = self.id_at(&account)?;
+        let account = self.of.account(|kind| setup::offers(kind, &Task::ListDomains))?;
+        let asked = self.domain.id(&account)?;
         let id = asked.as_str();
         let found = reading::verification(&account.ask(Task::VerifyDomain(asked.clone()))?);
         if self.of.json {
@@ -142,16 +142,27 @@ impl Verify {
     }
 }
 
-impl Verify {
-    /// The id: what has a dot is a domain's name, and the API knows it by its id.
-    fn id_at(&self, account: &Account) -> Result<Id, Failure> {
-        let named = self.id.as_str();
-        if !named.contains('.') {
-            return Ok(self.id.clone());
-        }
-        let name = domain(named).map_err(|why| Failure::new(format!("{named} {why}")))?;
+/// A domain as the operator names it.
+#[derive(Debug, Clone)]
+enum Named {
+    Id(Id),
+    Name(String),
+}
+
+impl Named {
+    /// What has a dot is a name.
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.contains('.') { domain(text).map(Self::Name) } else { super::id(text).map(Self::Id) }
+    }
+
+    /// The id, by which alone the API knows it.
+    fn id(&self, account: &Account) -> Result<Id, Failure> {
+        let name = match self {
+            Self::Id(id) => return Ok(id.clone()),
+            Self::Name(name) => name,
+        };
         let listed = reading::domains(&account.ask(Task::ListDomains)?);
-        let found = listed.items.iter().find(|known| known.domain.eq_ignore_ascii_case(&name));
+        let found = listed.items.iter().find(|known| domain(&known.domain).is_ok_and(|known| known == *name));
         let missing = || Failure::new(format!("there is no domain {name} here; `sidepost domains add {name}` adds it"));
         super::id(&found.ok_or_else(missing)?.id).map_err(Failure::new)
     }

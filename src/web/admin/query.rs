@@ -7,7 +7,7 @@ use axum::http::Uri;
 use sha2::{Digest, Sha256};
 
 use super::Refusal;
-use crate::address::{Address, Alphabet};
+use crate::address::Address;
 use crate::message::unix_seconds;
 
 /// Entries of a page, unless asked otherwise, and at most.
@@ -94,7 +94,7 @@ fn sum(list: &str, cursor: &str) -> u32 {
 
 /// A mail address as a caller writes it.
 pub(super) fn address(text: &str) -> Result<Address, Refusal> {
-    Address::parse_in(Alphabet::Utf8, text)
+    Address::from_words(text)
         .map_err(|e| Refusal::wrong(format!("{text:?} is no mail address like ann@example.com: {e}")))
 }
 

@@ -58,6 +58,9 @@ pub(super) async fn add(State(admin): State<Arc<Admin>>, request: Request) -> Re
             .map_err(|e| if single { e } else { Refusal::wrong(format!("entry {}: {}", place + 1, e.message)) })
     });
     let entries = entries.collect::<Result<Vec<(Address, Suppression)>, Refusal>>()?;
+    let all = entries.len();
+    let entries: Vec<_> =
+        entries.into_iter().filter(|(_, entry)| entry.until.is_none_or(|until| until > now)).collect();
     let shown: Vec<String> = entries.iter().take(NAMED).map(|(address, _)| admin.journal.show(address)).collect();
     let entries: Vec<Suppression> = entries.into_iter().map(|(_, entry)| entry).collect();
     let unknown_accounts = admin.unknown(&entries);
@@ -69,7 +72,7 @@ pub(super) async fn add(State(admin): State<Arc<Admin>>, request: Request) -> Re
         addresses = shown.join(", "),
         "an operator put addresses on the list of suppressed ones"
     );
-    Ok(Json(Added { added, known: count.saturating_sub(added), unknown_accounts }))
+    Ok(Json(Added { added, known: count.saturating_sub(added), over: all.saturating_sub(count), unknown_accounts }))
 }
 
 /// `DELETE /api/suppressions/{address}`.
@@ -84,7 +87,9 @@ pub(super) async fn remove(
     let removed = admin.store.lift(&admin.policy.key(&address), scope.clone(), SystemTime::now()).await?;
     if removed.is_empty() {
         let of = scope.map(|scope| format!(" for {scope}")).unwrap_or_default();
-        let message = format!("{address} is not on the list{of}; `sidepost suppressions list` shows what is");
+        let message = format!(
+            "{address} is not on the list{of}, and events from before now will not put it there; `sidepost suppressions list` shows what is"
+        );
         return Err(Refusal::new(StatusCode::NOT_FOUND, message));
     }
     let scopes: Vec<String> = removed.iter().map(|entry| entry.scope.to_string()).collect();
@@ -121,13 +126,16 @@ fn read(admin: &Admin, json: Value, now: SystemTime) -> Result<(Address, Suppres
         new.reason.as_deref().map_or(Ok(Reason::Manual), str::parse::<Reason>).map_err(|e| wrong("reason", e))?;
     let until = new.until.as_deref().map(|text| query::future(text, now)).transpose().map_err(|e| wrong("until", e))?;
     let since = new.since.as_deref().map(|text| query::past(text, now)).transpose().map_err(|e| wrong("since", e))?;
+    let (since, source) = (since.unwrap_or(now).min(now), source(new.source).map_err(|e| wrong("source", e))?);
+    // What a provider's list says holds as long as it would, had an event said it.
+    let expiry = admin.policy.expiry(reason).filter(|_| source == "import");
     let entry = Suppression {
         address: admin.policy.key(&address),
         scope,
         reason,
-        source: source(new.source).map_err(|e| wrong("source", e))?,
-        since: since.unwrap_or(now).min(now),
-        until,
+        source,
+        since,
+        until: until.or(expiry.map(|expiry| since + expiry)),
         evidence: evidence(new.evidence.unwrap_or_default())?,
     };
     Ok((address, entry))

@@ -81,6 +81,9 @@ pub struct Added {
     pub added: usize,
     /// Entries that were.
     pub known: usize,
+    /// Entries whose time is over: those of an import that say none hold as long as events of their sort.
+    #[serde(default)]
+    pub over: usize,
     /// Accounts that the scopes name and the configuration does not have: a slip, perhaps.
     pub unknown_accounts: Vec<String>,
 }

@@ -94,7 +94,7 @@ fn addresses_are_taken_as_they_are_written() {
         ("jörg@bücher.example", "j%C3%B6rg%40b%C3%BCcher.example", "jörg@xn--bcher-kva.example"),
     ] {
         let added = post(relay.web, "/api/suppressions", &json!({"address": address})).json();
-        assert_eq!(added, json!({"added": 1, "known": 0, "unknown_accounts": []}), "{address}");
+        assert_eq!(added, json!({"added": 1, "known": 0, "over": 0, "unknown_accounts": []}), "{address}");
         let again = post(relay.web, "/api/suppressions", &json!({"address": address})).json();
         assert_eq!(again["known"], 1, "{address}");
         let query = encoded.replace('+', "%2B");
@@ -117,7 +117,7 @@ fn scopes_are_apart() {
         "/api/suppressions",
         &json!([entry("*"), entry("account:sandbox"), entry("domain:Example.ORG"), entry("account:mian")]),
     );
-    assert_eq!(added.json(), json!({"added": 4, "known": 0, "unknown_accounts": ["mian"]}));
+    assert_eq!(added.json(), json!({"added": 4, "known": 0, "over": 0, "unknown_accounts": ["mian"]}));
     let found = get(relay.web, "/api/suppressions?scope=domain:example.org");
     assert_eq!(found["suppressions"].as_array().unwrap().len(), 1);
     assert_eq!(found["suppressions"][0]["until"], "2999-01-01T00:00:00Z");

@@ -32,7 +32,7 @@ fn story(ask: &dyn Fn(&[&str]) -> Output) {
     assert!(again.contains("was on the list already"), "{again}");
     let slip = ask(&["suppressions", "add", "max@example.com", "--scope", "account:mian", "--json"]);
     assert!(text(&slip.stderr).contains("no account mian"), "{}", text(&slip.stderr));
-    assert_eq!(objects(&slip), [json!({"added": 1, "known": 0, "unknown_accounts": ["mian"]})]);
+    assert_eq!(objects(&slip), [json!({"added": 1, "known": 0, "over": 0, "unknown_accounts": ["mian"]})]);
 
     let table = said(&ask(&["suppressions", "list"]));
     let lines: Vec<&str> = table.lines().collect();

@@ -53,7 +53,7 @@ fn the_providers_lists_are_read() {
         ("array.json", format!("[\n {bounce}\n]"), vec![], ("bounce", "550 5.1.1 unknown", true)),
         (
             "soft.json",
-            "{\"bounces\": [{\"email\": \"ann@example.com\", \"created\": \"2026-01-02T03:04:05Z\", \"bounce_type\": \"soft\", \"status\": \"4.2.2\"}]}".to_owned(),
+            "{\"bounces\": [{\"email\": \"ann@example.com\", \"created\": \"2026-01-02T03:04:05Z\", \"until\": \"2999-01-01\", \"bounce_type\": \"soft\", \"status\": \"4.2.2\"}]}".to_owned(),
             vec![],
             ("soft-bounces", "4.2.2", true),
         ),
@@ -125,6 +125,7 @@ fn bad_lines_are_named_and_the_others_are_imported() {
         }
     }
     for (name, body, words) in [
+        ("page.json", "{\"bounces\": [{\"email\": \"p@b.example\"}], \"total\": 900}", "899 entries more"),
         ("open.csv", "email\n\"a@b.example\nc@d.example\n", "line 2: a quote is opened here"),
         ("words.txt", "hello\nworld\n", "no CSV with a column"),
         ("broken.json", "[{\"email\": \"a@b.example\"},", "it begins like JSON"),
@@ -166,4 +167,24 @@ fn without_a_relay_nothing_is_imported_and_it_is_said() {
     assert!(err.contains("0 of 1 are on the list; import the file again"), "{err}");
     // To look at a file no relay is needed.
     assert!(run(&["suppressions", "import", &file, "--dry-run"]).status.success());
+}
+
+/// What a provider's list says holds as long as it would, had an event said it; for good is what an operator says.
+#[test]
+fn an_imported_entry_ends_like_an_events() {
+    let (relay, folder) = (Relay::sandbox(&[]), Folder::new("admin-ends"));
+    let list = json!({"bounces": [
+        {"email": "soft@example.com", "bounce_type": "soft"},
+        {"email": "old@example.com", "bounce_type": "soft", "created": 1_700_000_000},
+        {"email": "Hard <hard@example.com>", "bounce_type": "hard", "created": 1_700_000_000},
+    ]});
+    let output = on(&relay, &["suppressions", "import", &put(&folder, "list.json", &list.to_string())]);
+    assert_eq!(said(&output), "2 addresses are on the list now: 2 new, 0 known before\n");
+    assert!(text(&output.stderr).contains("1 entry was left out"), "{}", text(&output.stderr));
+    said(&on(&relay, &["suppressions", "add", "-block@example.com", "--reason", "blocked"]));
+    let list = get(relay.web, "/api/suppressions");
+    let ends = |n: usize| (list["suppressions"][n]["address"].clone(), list["suppressions"][n]["until"].is_null());
+    assert_eq!([ends(0), ends(1)], [(json!("-block@example.com"), true), (json!("hard@example.com"), true)]);
+    assert_eq!(ends(2), (json!("soft@example.com"), false));
+    said(&on(&relay, &["suppressions", "remove", "-block@example.com"]));
 }

@@ -442,6 +442,25 @@ async fn a_store_that_cannot_be_opened_for_now_is_opened_later() {
     assert!(Store::open_or_wait(&elsewhere, &policy()).is_err(), "a slip is none of those");
 }
 
+/// What a power cut leaves of a file that was a store is no slip in the configuration; what never was one is.
+#[test]
+fn a_store_without_its_head_is_waited_for() {
+    let folder = Folder::new("headless");
+    drop(Store::open(&folder.settings(), &policy()).unwrap());
+    let whole = fs::read(folder.file()).unwrap();
+    for damage in [vec![0; whole.len()], b"short".to_vec(), [vec![0; 4096], whole[4096..].to_vec()].concat()] {
+        fs::write(folder.file(), damage).unwrap();
+        let _ = fs::remove_file(folder.path().join("state.db-wal"));
+        let store = Store::open_or_wait(&folder.settings(), &policy()).unwrap();
+        let trouble = store.trouble().unwrap().to_string();
+        assert!(trouble.contains("is damaged") && trouble.contains("restore a copy"), "{trouble}");
+    }
+    fs::write(folder.path().join("letter.txt"), "a letter, and no store").unwrap();
+    let elsewhere = settings(Place::File(folder.path().join("letter.txt")));
+    let refused = Store::open_or_wait(&elsewhere, &policy()).unwrap_err().to_string();
+    assert!(refused.contains("give state.url another path"), "{refused}");
+}
+
 /// What is written to a deleted file is gone with the process: nobody is told that it was kept.
 #[tokio::test(start_paused = true)]
 async fn a_deleted_file_keeps_nothing_and_says_so() {
