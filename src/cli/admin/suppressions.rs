@@ -108,7 +108,7 @@ struct Remove {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "It reads CSV with a column \"email\" or \"address\" (and reason, created, status, scope, until, in any order), and JSON: the answers of GET /v3/suppression/bounces and its like, or our own export. What is on the list already stays. Exit code 1: some lines could not be read; they are named, and all others are on the list; or the answer is one page of a longer list.\n\nExamples:\n  sidepost suppressions import bounces.csv --reason bounce --scope account:main\n  curl -H \"Authorization: Bearer $KEY\" \"$URL/v3/suppression/bounces?limit=500\" |\n    sidepost suppressions import -"
+    after_help = "It reads CSV with a column \"email\" or \"address\" (and reason, created, status, scope, until, in any order), and JSON: the answers of GET /v3/suppression/bounces and its like, or our own export. What is on the list already stays. What has no end of its own ends like what an event of its sort would have put there: soft bounces and blocks after suppression.soft_bounce_expiry. Exit code 1: some lines could not be read; they are named, and all others are on the list; or the answer is one page of a longer list.\n\nExamples:\n  sidepost suppressions import bounces.csv --reason bounce --scope account:main\n  curl -H \"Authorization: Bearer $KEY\" \"$URL/v3/suppression/bounces?limit=500\" |\n    sidepost suppressions import -"
 )]
 struct Import {
     /// The file; - is standard input
