@@ -17,11 +17,11 @@ pub struct HashPassword {}
 
 impl HashPassword {
     // A command is run with what it was given, and this one is given nothing.
-    #[allow(clippy::unused_self, clippy::print_stderr)]
+    #[allow(clippy::unused_self)]
     pub(super) fn run(&self) -> Result<(), Failure> {
         let wrong = |message: &str| Err(Failure::new(message).with_code(USAGE));
         if std::io::stdin().is_terminal() {
-            eprintln!("The password, which will be seen, and Enter; then Ctrl-D:");
+            super::note("The password, which will be seen, and Enter; then Ctrl-D:");
         }
         let mut octets = Vec::new();
         let read = std::io::stdin().take(LONGEST + 1).read_to_end(&mut octets);

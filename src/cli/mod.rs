@@ -26,6 +26,7 @@ mod table;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -140,10 +141,30 @@ impl ConfigArgs {
     }
 }
 
-/// Writes to standard output. A reader that has enough ends the command; a disk that is full is an error.
+/// Whether the command does more than print, so that it goes on without a reader.
+static ACTS: AtomicBool = AtomicBool::new(false);
+/// Whether the reader of its output has left.
+static IS_UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// Says that what begins now is to be ended also when nobody reads the output any more: the exit code says how it ended.
+fn acts() {
+    ACTS.store(true, Ordering::Relaxed);
+}
+
+/// For what is printed once: an error if nobody can have read it.
+fn was_read(what: &str) -> Result<(), Failure> {
+    let is_unread = std::io::stdout().flush().is_err() || IS_UNREAD.load(Ordering::Relaxed);
+    if is_unread { Err(Failure::new(format!("nobody read the output: {what}"))) } else { Ok(()) }
+}
+
+/// Writes to standard output. A reader that has enough ends the command, if it only prints; a disk that is full is an error.
 fn write_out(words: std::fmt::Arguments<'_>) {
     if let Err(error) = std::io::stdout().write_fmt(words) {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
+            IS_UNREAD.store(true, Ordering::Relaxed);
+            if ACTS.load(Ordering::Relaxed) {
+                return;
+            }
             std::process::exit(0);
         }
         let _ = writeln!(std::io::stderr(), "sidepost: the output cannot be written: {error}");
@@ -152,9 +173,9 @@ fn write_out(words: std::fmt::Arguments<'_>) {
 }
 
 /// Something to know that is not the output: for people, also where the output is for a script.
-#[allow(clippy::print_stderr)]
 fn note(text: &str) {
-    eprintln!("{text}");
+    // Nobody may listen there, which is no reason to leave the work half done.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// A mail address as an argument, as SMTP would take it.
@@ -168,7 +189,6 @@ fn any_address(text: &str) -> Result<Address, String> {
 }
 
 /// Parses the command line, runs the command, and says the exit code.
-#[allow(clippy::print_stderr)] // The one place that reports a failed command.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -199,7 +219,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.message.is_empty() {
-                eprintln!("sidepost: {}", failure.message);
+                note(&format!("sidepost: {}", failure.message));
             }
             ExitCode::from(failure.code)
         }

@@ -39,6 +39,7 @@ pub struct Send {
 
 impl Send {
     pub(super) fn run(&self) -> Result<(), Failure> {
+        super::acts();
         let server = self.server()?;
         let stream = TcpStream::connect_timeout(&server, Duration::from_secs(5)).map_err(|e| {
             Failure::new(format!(

@@ -321,8 +321,8 @@ fn read_files(tree: &mut Json, figment: &Figment, problems: &mut Vec<Problem>) {
     }
 }
 
-/// The file in `FIELD_file` becomes `FIELD`; where that is a list, a line each. Of a secret and its file the one from the
-/// higher layer counts; both from one place are a mistake.
+/// The file in `FIELD_file` becomes `FIELD`. Of a secret and its file the one from the higher layer counts; both from one
+/// place are a mistake. Where it is a list, the file's lines are added to it: the old and the new one may stand in either.
 fn read_secret(
     members: &mut serde_json::Map<String, Json>,
     section: &str,
@@ -334,17 +334,26 @@ fn read_secret(
     let Some(file) = members.remove(&of_file) else { return };
     let layer = |field: &str| figment.find_metadata(&format!("{section}.{field}")).map(layer_of);
     let (own, named) = (layer(field), layer(&of_file));
-    if own.is_some() && own == named {
+    let listed = match members.get(field) {
+        Some(Json::Array(listed)) => Some(listed.clone()),
+        _ => None,
+    };
+    if listed.is_none() && own.is_some() && own == named {
         problems.push(Problem::new(
             format!("{section}.{of_file}"),
             format!("{field} is given as well; remove one of them"),
         ));
     }
-    if own.is_some() && own >= named {
+    if listed.is_none() && own.is_some() && own >= named {
         return;
     }
     let read = match &file {
-        Json::String(path) => read_small(path).map_err(|error| format!("{path} cannot be read: {error}")),
+        Json::String(path) => match read_small(path) {
+            // Who names a file wants what is in it: no secret would be another configuration.
+            Ok(text) if text.trim().is_empty() => Err(format!("{path} is empty")),
+            Ok(text) => Ok(text),
+            Err(error) => Err(format!("{path} cannot be read: {error}")),
+        },
         _ => Err("must be the path of a file, in quotes".to_owned()),
     };
     // A secret that could not be read has something in its place, so that its absence is not a second mistake.
@@ -353,9 +362,9 @@ fn read_secret(
         "unread".to_owned()
     });
     let lines = secret.lines().map(str::trim).filter(|line| !line.is_empty());
-    let value = match members.get(field) {
-        Some(Json::Array(_)) => lines.collect(),
-        _ => secret.trim().into(),
+    let value = match listed {
+        Some(listed) => listed.into_iter().chain(lines.map(Json::from)).collect(),
+        None => secret.trim().into(),
     };
     members.insert(field.to_owned(), value);
 }

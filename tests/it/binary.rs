@@ -486,6 +486,31 @@ fn a_reader_that_leaves_is_no_bug() {
     assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
 }
 
+/// A command that does something ends it, whoever reads: and what is shown once must have been read.
+#[test]
+fn a_reader_that_leaves_stops_no_work() {
+    let relay = Relay::sandbox(&[]);
+    let unread = |arguments: &[&str]| {
+        let mut process = sidepost(arguments)
+            .env("SCAISEND_API_KEY", KEY)
+            .env("SCAISEND_API_URL", format!("http://{}", relay.web))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(process.stdout.take());
+        process.wait_with_output().unwrap()
+    };
+    let sent = unread(&["send", "--server", &relay.smtp.to_string(), "--to", "ok@example.com"]);
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    assert_eq!(taken(&relay), 1);
+    let refused = unread(&["send", "--server", &relay.smtp.to_string(), "--to", "suppressed@example.com"]);
+    assert!(!refused.status.success());
+    let register = unread(&["webhooks", "register", "--url", "https://hooks.example.com/webhooks/scaisend"]);
+    assert_eq!(register.status.code(), Some(1));
+    assert!(text(&register.stderr).contains("`sidepost webhooks rotate`"), "{}", text(&register.stderr));
+}
+
 /// What is written in any script goes to the API, the log and the screen as what it is; replies are ASCII.
 #[test]
 fn addresses_outside_ascii_come_out_right() {

@@ -19,6 +19,9 @@ const LONGEST_EVIDENCE: usize = 1000;
 /// Most characters of what is no address that are shown.
 const SHOWN: usize = 80;
 
+/// What is said of a row that goes on over others.
+const UNCLOSED: &str = "a quote is opened here and closed nowhere near: what follows it is not read";
+
 /// What columns and members are called, ours first, in any case; blanks and dashes count as underscores.
 const ADDRESS: &[&str] = &["address", "email", "email_address", "recipient", "recipient_email", "e_mail"];
 const SINCE: &[&str] = &["since", "created", "created_at", "timestamp", "date", "suppressed_at", "added_at"];
@@ -150,7 +153,7 @@ impl Reader<'_> {
     fn csv(&mut self, octets: &[u8]) -> Result<(), String> {
         let mut reader =
             ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter(octets)).from_reader(octets);
-        let (mut names, mut record) = (Vec::<String>::new(), ByteRecord::new());
+        let (mut names, mut record, mut last) = (Vec::<String>::new(), ByteRecord::new(), Place::new());
         while reader.read_byte_record(&mut record).map_err(|e| format!("it cannot be read as CSV: {e}"))? {
             let place = format!("line {}", record.position().map_or(0, csv::Position::line));
             let cells: Vec<String> =
@@ -169,7 +172,14 @@ impl Reader<'_> {
                 continue;
             }
             let fields = names.iter().cloned().zip(cells).filter(|(name, _)| !name.is_empty()).collect();
-            self.row(place, &fields, None);
+            self.row(place.clone(), &fields, None);
+            last = place;
+        }
+        if memchr::memchr_iter(b'"', octets).count() % 2 == 1 {
+            // It is what the last row swallowed the rest of the file by.
+            self.rows.good.retain(|(place, _)| *place != last);
+            self.rows.bad.retain(|(place, _)| *place != last);
+            self.rows.bad.push((last, UNCLOSED.to_owned()));
         }
         Ok(())
     }
@@ -187,7 +197,7 @@ impl Reader<'_> {
         let first = |names: &[&str]| names.iter().find_map(|name| fields.get(*name).filter(|text| !text.is_empty()));
         let address = first(ADDRESS).ok_or("has no address")?;
         if address.contains('\n') {
-            return Err("a quote is opened here and closed nowhere near: what follows it is not read".to_owned());
+            return Err(UNCLOSED.to_owned());
         }
         Address::from_words(address).map_err(|e| format!("{:?}: {e}", beginning(address)))?;
         let scope = first(&["scope"]).map(|text| text.parse::<Scope>()).transpose()?;

@@ -11,6 +11,7 @@ use http::Method;
 use super::exchange::{self, CsvOut, Defaults};
 use super::{AdminArgs, Client, Failure, ListArgs, Target, WHERE, note, print_json};
 use crate::address::Address;
+use crate::cli::acts;
 use crate::cli::table::{Column, counted, moment, or_dash, printable};
 use crate::suppression::{Reason, Scope};
 use crate::web::admin::wire::{Added, NewSuppression, Removed, SuppressionEntry};
@@ -190,6 +191,7 @@ impl List {
 
 impl Add {
     fn run(&self) -> Result<(), Failure> {
+        acts();
         let new = NewSuppression {
             address: self.address.to_string(),
             scope: Some(self.scope.to_string()),
@@ -230,6 +232,7 @@ fn warn_of(accounts: &[String]) {
 
 impl Remove {
     fn run(&self) -> Result<(), Failure> {
+        acts();
         let target = Target::of("/api/suppressions", self.address.as_str());
         let target = target.with("scope", self.scope.as_ref().map(ToString::to_string).as_deref());
         let removed: Removed = self.of.open()?.ask(&Method::DELETE, &target.0, None::<&()>)?;
@@ -257,6 +260,7 @@ impl Remove {
 
 impl Import {
     fn run(&self) -> Result<(), Failure> {
+        acts();
         let octets = self.octets().map_err(|e| Failure::new(format!("{} cannot be read: {e}", self.file.display())))?;
         let defaults = Defaults { scope: self.scope.clone(), reason: self.reason };
         let rows = exchange::read(&octets, &defaults, SystemTime::now());
@@ -403,28 +407,34 @@ impl Export {
                 out.write(&octets)
             },
         )?;
-        if self.file.is_some() {
-            sayln!("{count} entries are in the file");
+        if out.finish()? {
+            sayln!("{} in the file", counted(count, "entry is", "entries are"));
         }
         Ok(())
     }
 }
 
-/// Where an export goes.
+/// Where an export goes. A file is written beside the one that is there, and takes its place when it is whole.
 enum Out {
     Standard,
-    File(PathBuf, File),
+    File { path: PathBuf, beside: Option<PathBuf>, file: File },
 }
 
 impl Out {
     fn open(file: Option<&PathBuf>) -> Result<Self, Failure> {
-        match file.filter(|file| file.as_os_str() != "-") {
-            None => Ok(Self::Standard),
-            Some(path) => match File::create(path) {
-                Ok(file) => Ok(Self::File(path.clone(), file)),
-                Err(error) => Err(Failure::new(format!("{} cannot be written: {error}", path.display()))),
-            },
+        let Some(path) = file.filter(|file| file.as_os_str() != "-") else { return Ok(Self::Standard) };
+        let wrong = |error| Failure::new(format!("{} cannot be written: {error}", path.display()));
+        let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let there = std::fs::metadata(&path).ok();
+        if there.as_ref().is_some_and(|there| !there.is_file()) {
+            return Ok(Self::File { file: File::create(&path).map_err(wrong)?, path, beside: None });
         }
+        let beside = path.with_added_extension("new");
+        let file = File::create(&beside).map_err(wrong)?;
+        if let Some(there) = there {
+            file.set_permissions(there.permissions()).map_err(wrong)?;
+        }
+        Ok(Self::File { path, beside: Some(beside), file })
     }
 
     fn write(&mut self, octets: &[u8]) -> Result<(), Failure> {
@@ -433,10 +443,29 @@ impl Out {
                 say!("{}", String::from_utf8_lossy(octets));
                 Ok(())
             }
-            Self::File(path, file) => {
+            Self::File { path, file, .. } => {
                 let path = path.display();
                 file.write_all(octets).map_err(|e| Failure::new(format!("{path} cannot be written: {e}")))
             }
+        }
+    }
+
+    /// The whole is there; whether it is in a file.
+    fn finish(mut self) -> Result<bool, Failure> {
+        let Self::File { path, beside, file } = &mut self else { return Ok(false) };
+        if let Some(whole) = beside {
+            let done = file.sync_all().and_then(|()| std::fs::rename(whole, &path));
+            done.map_err(|e| Failure::new(format!("{} cannot be written: {e}", path.display())))?;
+            *beside = None;
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        if let Self::File { beside: Some(part), .. } = self {
+            let _ = std::fs::remove_file(part);
         }
     }
 }

@@ -78,6 +78,7 @@ fn domain(text: &str) -> Result<String, String> {
 
 impl Domains {
     pub(in crate::cli) fn run(&self) -> Result<(), Failure> {
+        crate::cli::acts();
         match &self.action {
             Action::Add(add) => add.run(),
             Action::Verify(verify) => verify.run(),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::secret_file::OutArgs;
 use super::webhooks::kept;
 use super::{SetupArgs, print_json};
-use crate::cli::Failure;
+use crate::cli::{Failure, was_read};
 use crate::provider::setup::reading;
 use crate::provider::setup::{self, NewKey, Task};
 
@@ -61,11 +61,16 @@ fn time(text: &str) -> Result<String, String> {
 
 impl Keys {
     pub(in crate::cli) fn run(&self) -> Result<(), Failure> {
+        crate::cli::acts();
         match &self.action {
             Action::Create(create) => create.run(),
         }
     }
 }
+
+/// What to do when the key was printed to nobody.
+const ONCE: &str =
+    "the key was in it, and is not shown again; delete it in ScaiSend's admin pages, and make another one";
 
 impl Create {
     fn run(&self) -> Result<(), Failure> {
@@ -91,19 +96,20 @@ impl Create {
             let scopes = &self.scopes;
             let about = [("id", json!(made.id)), ("name", json!(self.name)), ("environment", json!(self.environment))];
             let rest = [("scopes", json!(scopes)), (field, json!(value))];
-            return print_json(&about.into_iter().chain(rest).collect::<BTreeMap<&str, Value>>());
+            print_json(&about.into_iter().chain(rest).collect::<BTreeMap<&str, Value>>())?;
+            return if field == "api_key" { was_read(ONCE) } else { Ok(()) };
         }
         if field == "secret" {
             sayln!(
                 "{value}\n\nThis is the key, shown this once. Store it in a file that only sidepost may read (mode 0600), in your secrets folder,\nand name that: providers.{}.api_key_file = \"/run/secrets/scaisend-key\". Next time --out FILE does it.",
                 account.name
             );
-        } else {
-            sayln!(
-                "The key is in {value} (mode 0600). Name it in the configuration:\n\n[providers.{}]\nkind = \"scaisend\"\napi_key_file = \"{value}\"",
-                account.name
-            );
+            return was_read(ONCE);
         }
+        sayln!(
+            "The key is in {value} (mode 0600). Name it in the configuration:\n\n[providers.{}]\nkind = \"scaisend\"\napi_key_file = \"{value}\"",
+            account.name
+        );
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::secret_file::{OutArgs, SecretFile};
 use super::{Account, SetupArgs, note, print_json};
 use crate::cli::table::{columns, printable, yes_or_no};
-use crate::cli::{Failure, USAGE};
+use crate::cli::{Failure, USAGE, was_read};
 use crate::provider::setup::reading::{self, Made, Webhook};
 use crate::provider::setup::{self, Id, Task};
 use crate::secret::Secret;
@@ -83,6 +83,7 @@ struct Rotate {
 
 impl Webhooks {
     pub(in crate::cli) fn run(&self) -> Result<(), Failure> {
+        crate::cli::acts();
         match &self.action {
             Action::Register(register) => register.run(),
             Action::List(list) => list.run(),
@@ -192,6 +193,9 @@ impl Rotate {
     }
 }
 
+/// What to do when the secret was printed to nobody.
+const ONCE: &str = "the secret was in it, and is not shown again; `sidepost webhooks rotate` makes a new one";
+
 /// Prints what was made. The secret goes into the file, if there is one, else it is printed: this once.
 fn hand_over(
     of: &SetupArgs,
@@ -213,7 +217,8 @@ fn hand_over(
     let (key, value) = kept(secret, file);
     about.insert(key.to_owned(), json!(&value));
     if of.json {
-        return print_json(&about);
+        print_json(&about)?;
+        return if key == "secret" { was_read(ONCE) } else { Ok(()) };
     }
     let text = |value: &Value| match value {
         Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
@@ -225,7 +230,7 @@ fn hand_over(
         }
     }
     sayln!("{}", where_it_goes(&account.name, key, &value));
-    Ok(())
+    if key == "secret" { was_read(ONCE) } else { Ok(()) }
 }
 
 /// What to do with a webhook's secret.

@@ -126,6 +126,7 @@ fn bad_lines_are_named_and_the_others_are_imported() {
     }
     for (name, body, words) in [
         ("page.json", "{\"bounces\": [{\"email\": \"p@b.example\"}], \"total\": 900}", "899 entries more"),
+        ("reason.csv", "email,reason\na@b.example,\"550\nc@d.example,550\n", "line 2: a quote is opened here"),
         ("open.csv", "email\n\"a@b.example\nc@d.example\n", "line 2: a quote is opened here"),
         ("words.txt", "hello\nworld\n", "no CSV with a column"),
         ("broken.json", "[{\"email\": \"a@b.example\"},", "it begins like JSON"),
@@ -187,4 +188,23 @@ fn an_imported_entry_ends_like_an_events() {
     assert_eq!([ends(0), ends(1)], [(json!("-block@example.com"), true), (json!("hard@example.com"), true)]);
     assert_eq!(ends(2), (json!("soft@example.com"), false));
     said(&on(&relay, &["suppressions", "remove", "-block@example.com"]));
+}
+
+/// The export of last night is there until the new one is whole.
+#[test]
+fn an_export_that_fails_leaves_the_old_one() {
+    let (relay, folder) = (Relay::sandbox(&["--set", "web.token=right"]), Folder::new("admin-export"));
+    let (file, wrong) = (put(&folder, "list.csv", "last night\n"), put(&folder, "token", "wrong"));
+    let failed = on(&relay, &["suppressions", "export", &file, "--token-file", &wrong]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "last night\n");
+    let right = put(&folder, "token", "right");
+    assert_eq!(
+        said(&on(&relay, &["suppressions", "export", &file, "--token-file", &right])),
+        "0 entries are in the file\n"
+    );
+    assert!(fs::read_to_string(&file).unwrap().starts_with("address,scope,"));
+    assert!(!std::path::Path::new(&path(&folder, "list.csv.new")).exists());
+    let shown = said(&on(&relay, &["suppressions", "export", "-", "--token-file", &right]));
+    assert_eq!(shown, fs::read_to_string(&file).unwrap(), "and nothing else");
 }
