@@ -361,7 +361,7 @@ fn read_secret(
         problems.push(Problem::new(format!("{section}.{of_file}"), message));
         "unread".to_owned()
     });
-    let lines = secret.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines = secret.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let value = match listed {
         Some(listed) => listed.into_iter().chain(lines.map(Json::from)).collect(),
         None => secret.trim().into(),

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http_body::{Frame, SizeHint};
+use memchr::memmem;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::time::{Instant, timeout_at};
@@ -68,6 +69,9 @@ pub trait Transport: Send + Sync {
     fn send<'a>(&'a self, request: &'a Request, deadline: Instant) -> BoxFuture<'a, Result<Response, TransportError>>;
 }
 
+/// A key that is shorter than any real one may be a word of the answer by chance.
+const SHORTEST_KEY: usize = 12;
+
 /// One pooled HTTP client with one credential: redirects are never followed, certificates always verified.
 pub struct HttpTransport {
     client: reqwest::Client,
@@ -117,6 +121,12 @@ impl HttpTransport {
         Ok(address)
     }
 
+    fn authorization_of(&self, request: &Request) -> Option<HeaderValue> {
+        // A key that no header can carry was never let in; should one be, the API sees none and refuses.
+        let own = request.api_key.as_ref().map(|key| bearer(key).ok());
+        own.unwrap_or_else(|| self.authorization.clone())
+    }
+
     fn request(&self, address: reqwest::Url, request: &Request, sent: Arc<AtomicBool>) -> reqwest::RequestBuilder {
         let mut builder = self
             .client
@@ -126,9 +136,7 @@ impl HttpTransport {
         if !request.body.is_empty() {
             builder = builder.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        // A key that no header can carry was never let in; should one be, the API sees none and refuses.
-        let own = request.api_key.as_ref().map(|key| bearer(key).ok());
-        if let Some(authorization) = own.unwrap_or_else(|| self.authorization.clone()) {
+        if let Some(authorization) = self.authorization_of(request) {
             builder = builder.header(AUTHORIZATION, authorization);
         }
         for (name, value) in &request.headers {
@@ -145,7 +153,11 @@ impl Transport for HttpTransport {
             let sent = Arc::new(AtomicBool::new(false));
             let answer = self.request(address, request, Arc::clone(&sent)).send();
             match timeout_at(deadline, answer).await {
-                Ok(Ok(response)) => Ok(read(response, deadline, self.max_answer).await),
+                Ok(Ok(response)) => {
+                    let response = read(response, deadline, self.max_answer).await;
+                    let body = without_key(response.body, self.authorization_of(request).as_ref());
+                    Ok(Response { body, ..response })
+                }
                 Ok(Err(error)) => Err(failure(&error, sent.load(Ordering::Acquire))),
                 Err(_) if sent.load(Ordering::Acquire) => {
                     Err(TransportError::Lost { detail: "no answer in time".into() })
@@ -170,6 +182,23 @@ async fn read(mut response: reqwest::Response, deadline: Instant, most: usize) -
         }
     };
     Response { status, headers, body: body.freeze(), complete, received: SystemTime::now() }
+}
+
+/// The answer without the key, should the API repeat it: its words are told to clients, and written into the log.
+fn without_key(body: Bytes, authorization: Option<&HeaderValue>) -> Bytes {
+    let key = authorization.and_then(|value| value.as_bytes().strip_prefix(b"Bearer ")).unwrap_or_default();
+    if key.len() < SHORTEST_KEY || memmem::find(&body, key).is_none() {
+        return body;
+    }
+    let (mut clean, mut rest) = (BytesMut::new(), &body[..]);
+    while let Some(at) = memmem::find(rest, key) {
+        let (before, from) = rest.split_at(at);
+        clean.extend_from_slice(before);
+        clean.extend_from_slice(b"********");
+        rest = from.get(key.len()..).unwrap_or_default();
+    }
+    clean.extend_from_slice(rest);
+    clean.freeze()
 }
 
 /// Tells whether the mail can have been taken, and names the fault. A connect error never has sent anything; once the

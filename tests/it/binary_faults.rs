@@ -299,3 +299,25 @@ fn a_killed_relay_knows_who_was_accepted() {
     api.asked().accept("m4");
     assert!(on_purpose.reply().starts_with("250 2.0.0 Ok m"));
 }
+
+/// An API, or a page of a proxy before it, that repeats the key: nobody is told it, and no log has it.
+#[test]
+fn a_key_that_comes_back_goes_no_further() {
+    let api = Api::new();
+    let mut relay = Relay::serve(&api.url(), &["--set", "delivery.max_attempts=1"]);
+    let mut client = relay.connect();
+    proceed(&mut client, None, State::Dot, "echo");
+    let asked = api.asked();
+    asked.answer(
+        401,
+        &format!("{{\"errors\":[{{\"message\":\"no such key: Bearer {}, really\"}}]}}", crate::binary::KEY),
+    );
+    let reply = client.reply();
+    assert!(reply.starts_with("451 4.3.5 ") && reply.contains("no such key: Bearer ********, really"), "{reply}");
+    let ready = relay.get("/readyz").1;
+    assert!(ready.contains("********") && !ready.contains(crate::binary::KEY), "{ready}");
+    relay.signal();
+    assert!(relay.process.wait().unwrap().success());
+    let log = relay.rest_of_log();
+    assert!(log.contains("no such key") && !log.contains(crate::binary::KEY), "{log}");
+}

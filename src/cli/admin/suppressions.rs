@@ -248,7 +248,7 @@ impl Remove {
             );
             sayln!("{}", printable(&line));
         }
-        sayln!("It is sent to again. Events from before now will not bring it back; a new one would.");
+        sayln!("It is sent to again. Events that came before now will not bring it back; a new one would.");
         let is_known =
             |entry: &SuppressionEntry| entry.source.starts_with("webhook:") || entry.source.starts_with("api:");
         if removed.removed.iter().any(is_known) {

@@ -88,7 +88,7 @@ pub(super) async fn remove(
     if removed.is_empty() {
         let of = scope.map(|scope| format!(" for {scope}")).unwrap_or_default();
         let message = format!(
-            "{address} is not on the list{of}, and events from before now will not put it there; `sidepost suppressions list` shows what is"
+            "{address} is not on the list{of}, and events that came before now will not put it there; `sidepost suppressions list` shows what is"
         );
         return Err(Refusal::new(StatusCode::NOT_FOUND, message));
     }
