@@ -5,6 +5,7 @@ mod logging;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -269,14 +270,18 @@ impl Running {
     /// The first lines of the sandbox.
     fn greet(&self, page: SocketAddr) {
         let smtp = first_address(&self.smtp);
-        println!("SMTP listens on {smtp}");
-        println!("Send a mail:     swaks --server {smtp} --from app@example.com --to ok@example.com");
-        println!("See what became of it, and what other recipients do: http://{page}/");
+        let mut words = format!(
+            "SMTP listens on {smtp}\n\
+             Send a mail:     swaks --server {smtp} --from app@example.com --to ok@example.com\n\
+             See what became of it, and what other recipients do: http://{page}/\n"
+        );
         if let Some(webhooks) = self.events.address {
-            println!(
-                "bounce@, complain@ and unsubscribe@ are reported to http://{webhooks}/webhooks/, as a provider would"
-            );
+            words.push_str(&format!(
+                "bounce@, complain@ and unsubscribe@ are reported to http://{webhooks}/webhooks/, as a provider would\n"
+            ));
         }
+        // Nobody may read it, which is no reason to end.
+        let _ = std::io::stdout().write_all(words.as_bytes());
     }
 
     /// Waits for SIGTERM or SIGINT, then lets what runs end within the drain time. A second signal ends at once.
