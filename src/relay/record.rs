@@ -1,6 +1,9 @@
 //! What the log of messages keeps of a transaction: a line for each recipient.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::address::Address;
 use crate::envelope::{Envelope, Origin, Transaction, TransactionId};
@@ -25,12 +28,22 @@ pub(super) fn of(transaction: &Transaction, verdicts: &[Verdict], reply: &Reply)
     verdicts.iter().map(line).collect()
 }
 
-/// The line of a recipient that was refused at RCPT.
+/// The line of a recipient that was refused at RCPT. A day's refusals of one sender's mail to it are one line, the latest:
+/// a program that tries for ever must not push out what became of real mails.
 pub(super) fn of_refused(origin: &Origin, envelope: &Envelope, recipient: &Address, reply: &Reply) -> MessageRecord {
+    let at = SystemTime::now();
+    let day = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
+    let mut digest = Sha256::new_with_prefix(day.to_be_bytes());
+    for part in [envelope.principal.as_deref(), envelope.reverse_path.as_ref().map(Address::as_str)] {
+        digest.update([u8::from(part.is_some())]);
+        digest.update(part.unwrap_or_default());
+        digest.update([0]);
+    }
+    let id = digest.finalize().first_chunk::<16>().map_or_else(Uuid::now_v7, |id| Uuid::new_v8(*id));
     MessageRecord {
         recipient: recipient.to_string(),
         outcome: Kind::Suppressed.row().name.to_owned(),
-        ..blank(origin, envelope, TransactionId::new(uuid::Uuid::now_v7()), reply)
+        ..blank(origin, envelope, TransactionId::new(id), reply)
     }
 }
 

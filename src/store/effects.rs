@@ -227,9 +227,10 @@ impl Scene<'_> {
 
     // --- the events that are kept ---
 
-    /// When the recipient's last event of a kind happened, in milliseconds.
+    /// When the recipient's last event of a kind happened, in milliseconds. One that says it is yet to happen happened when
+    /// it came: it must not outdo what follows.
     fn last(&self, event: &Told, kind: EventKind) -> rusqlite::Result<Option<i64>> {
-        let sql = format!("SELECT max(at) FROM events WHERE {OF_RECIPIENT} AND kind = :kind");
+        let sql = format!("SELECT max(min(at, received)) FROM events WHERE {OF_RECIPIENT} AND kind = :kind");
         let (folded, exact) = self.names(event);
         self.sql.prepare_cached(&sql)?.query_row(
             named_params! {":account": event.account, ":folded": folded, ":exact": exact, ":kind": kind.name()},

@@ -30,11 +30,14 @@ const LAST: i64 = 253_402_300_799_999;
 pub struct Opened {
     /// The connection that writes.
     pub connection: Connection,
-    /// Device and number of the file.
-    identity: Option<(u64, u64)>,
+    /// Its files, each with its device and number.
+    files: Vec<(PathBuf, Identity)>,
     /// Held as long as the file is open: one sidepost a file.
     _lock: Option<File>,
 }
+
+/// Device and number of a file, if there is one.
+type Identity = Option<(u64, u64)>;
 
 /// Why a database is not open.
 #[derive(Debug)]
@@ -78,12 +81,13 @@ impl Opened {
         let lock = lock(place)?;
         let connection =
             open(place).map_err(|unopened| if was_open { unopened.of_a_store(place) } else { unopened })?;
-        Ok(Self { connection, identity: identity(place), _lock: lock })
+        Ok(Self { connection, files: files(place), _lock: lock })
     }
 
-    /// Whether the file that is open is still the one at its path: what is written to a deleted one is gone with the process.
-    pub fn is_in(&self, place: &Place) -> bool {
-        identity(place) == self.identity
+    /// Whether the files that are open are still those at their paths: what is written to a deleted one is gone with the
+    /// process. The log of writes (`-wal`) counts: a copy put in its place while it runs takes it away first.
+    pub fn is_in_place(&self) -> bool {
+        self.files.iter().all(|(path, there)| identity(path) == *there)
     }
 }
 
@@ -119,18 +123,27 @@ pub fn is_locked(place: &Place) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Device and number of the file at that place, if there is one.
-fn identity(place: &Place) -> Option<(u64, u64)> {
-    let Place::File(path) = place else { return None };
+fn identity(path: &Path) -> Identity {
     std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// Beside the file itself: one file has one lock, by whatever link it is named.
+/// The database, and what SQLite has beside it.
+fn files(place: &Place) -> Vec<(PathBuf, Identity)> {
+    let Place::File(path) = place else { return Vec::new() };
+    let all = [path.clone(), beside(path, "-wal"), beside(path, "-shm")];
+    all.map(|path| (path.clone(), identity(&path))).into()
+}
+
 fn lock_path(path: &Path) -> PathBuf {
+    beside(path, ".lock")
+}
+
+/// The name of a file beside the database itself: one database has one of each, by whatever link it is named.
+fn beside(path: &Path, end: &str) -> PathBuf {
     let in_folder = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
     let real = path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| path.to_owned());
     let mut name = real.into_os_string();
-    name.push(".lock");
+    name.push(end);
     name.into()
 }
 

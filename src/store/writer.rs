@@ -304,11 +304,13 @@ impl Writer {
     }
 
     fn in_place(&self, opened: &Opened) -> Answer<()> {
-        if opened.is_in(&self.place) {
+        if opened.is_in_place() {
             return Ok(());
         }
         let name = self.place.name();
-        Err(StoreError(format!("{name} was deleted or replaced while it was open; put it back, or restart sidepost")))
+        Err(StoreError(format!(
+            "{name}, or its -wal file, was deleted or replaced while it was open; put it back, or restart sidepost"
+        )))
     }
 
     /// What the transaction told about the store. One that changed nothing does not prove that it can be written to.

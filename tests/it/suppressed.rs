@@ -12,7 +12,7 @@ use sidepost::recent::Recent;
 use sidepost::relay::Relay;
 use sidepost::relay::http::{Transport, TransportError};
 use sidepost::secret::Secret;
-use sidepost::store::Store;
+use sidepost::store::{MessageQuery, Store};
 use tokio::time::{Duration, Instant, advance};
 
 use crate::world::{MAIL, address, config, relay_with, transaction};
@@ -78,6 +78,28 @@ async fn what_the_send_call_refused_is_refused_at_rcpt() {
     let refusal = rcpt(&relay, "ann@EXAMPLE.net").await;
     assert!(refusal.starts_with("550 5.7.1 <ann@example.net> suppressed: refused on 20"), "{refusal}");
     assert_eq!(rcpt(&relay, "bob@example.net").await, "250");
+}
+
+/// A program that tries for ever does not push out what became of other mails: a day's refusals are one line, the latest.
+#[tokio::test(start_paused = true)]
+async fn many_refusals_are_one_line_of_the_log() {
+    let config = config(&["providers.main.kind=nexuspromail"]);
+    let lists: Arc<dyn Transport> = Arc::new(Lists { refused: vec!["ann@example.net"], ..Lists::default() });
+    let store = Store::open(&config.state, &config.suppression).unwrap();
+    let keys = Arc::new(Recent::new(Duration::from_mins(10)).unwrap());
+    let relay = relay_with(&config, store.clone(), &lists, &keys, &Arc::new(Metrics::default()));
+    Arc::clone(&relay).submit(transaction(MAIL, &["ann@example.net", "bob@example.net"])).await;
+    for _ in 0..5 {
+        assert!(rcpt(&relay, "ann@example.net").await.starts_with("550"));
+    }
+    let lines = store.messages(MessageQuery::default()).await.unwrap().items;
+    let mut told: Vec<_> = lines.iter().map(|line| (line.recipient.as_str(), line.reply.contains("remove"))).collect();
+    told.sort_unstable();
+    // One of the send call, and one of RCPT (two, if midnight was in between).
+    let expected = [("ann@example.net", false), ("ann@example.net", true), ("bob@example.net", false)];
+    told.dedup();
+    assert_eq!(told, expected);
+    assert!(lines.len() <= 4, "{lines:?}");
 }
 
 /// Each client with a key of its own is another customer of the API, with another list.

@@ -461,19 +461,24 @@ fn a_store_without_its_head_is_waited_for() {
     assert!(refused.contains("give state.url another path"), "{refused}");
 }
 
-/// What is written to a deleted file is gone with the process: nobody is told that it was kept.
+/// What is written to a deleted file is gone with the process: nobody is told that it was kept. A copy put in the place of
+/// the database is written over it, and its log of writes is deleted first.
 #[tokio::test(start_paused = true)]
 async fn a_deleted_file_keeps_nothing_and_says_so() {
-    let folder = Folder::new("deleted");
-    let store = Store::open(&folder.settings(), &policy()).unwrap();
-    let take = |id: &str| store.take("main", vec![event(id, EventKind::Opened, "ann@example.net", 1)], at(2), false);
-    take("e1").await.unwrap();
-    fs::remove_file(folder.file()).unwrap();
-    let refusal = take("e2").await.unwrap_err();
-    assert!(refusal.0.contains("was deleted or replaced"), "{refusal}");
-    assert_eq!(store.trouble(), Some(refusal));
-    fs::write(folder.file(), "another").unwrap();
-    take("e3").await.unwrap_err();
+    for end in ["", "-wal", "-shm"] {
+        let folder = Folder::new("deleted");
+        let store = Store::open(&folder.settings(), &policy()).unwrap();
+        let take =
+            |id: &str| store.take("main", vec![event(id, EventKind::Opened, "ann@example.net", 1)], at(2), false);
+        take("e1").await.unwrap();
+        let file = folder.path().join(format!("{}{end}", folder.file().file_name().unwrap().to_str().unwrap()));
+        fs::remove_file(&file).unwrap();
+        let refusal = take("e2").await.unwrap_err();
+        assert!(refusal.0.contains("was deleted or replaced"), "{refusal}");
+        assert_eq!(store.trouble(), Some(refusal));
+        fs::write(&file, "another").unwrap();
+        take("e3").await.unwrap_err();
+    }
 }
 
 /// One file is one store, by whatever name it is opened.
