@@ -3,7 +3,7 @@
 mod events;
 mod logging;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -19,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::address::Alphabet;
+use crate::config::advice::warnings;
 use crate::config::listen::{Listen, Place};
 use crate::config::{Config, LogAddresses, Provider as Settings, Smtp};
+use crate::files::read_small;
 use crate::metrics::Metrics;
 use crate::outcome::{Cause, Kind, without_addresses};
 use crate::plan::Policies;
@@ -40,7 +42,7 @@ use crate::smtp::sasl::Authenticate;
 use crate::smtp::tls::Tls;
 use crate::smtp::{self, Server};
 use crate::store::{self, Counters, Mark, Store};
-use crate::suppression::Policy;
+use crate::suppression::{Policy, Scope};
 use crate::users::{Passthrough, Users};
 use crate::web::admin::{self, Admin, Gate};
 use crate::web::worker::Bell;
@@ -95,7 +97,10 @@ struct Ground {
 
 impl Ground {
     async fn open(config: &Config, logging: &Logging) -> Result<Self, Fault> {
-        let hooks = events::hooks(config)?;
+        for warning in warnings(config) {
+            warn!("{warning}");
+        }
+        let hooks = events::hooks(config);
         let store = Store::open_or_wait(&config.state, &config.suppression)
             .map_err(|error| Fault::config(format!("state.url: {error}")))?;
         if let Some(trouble) = store.trouble() {
@@ -104,6 +109,13 @@ impl Ground {
         let (web, webhooks) = (bind_web(config.web.listen).await?, events::bind(config).await?);
         Ok(Self { web, webhooks, hooks, lost: losses(store.clone(), logging.lost()), store })
     }
+}
+
+/// What cannot be used although each value is one that can be: certificates, and secrets that verify nothing.
+pub fn unusable(config: &Config) -> Vec<String> {
+    let certificate = Tls::open(&config.smtp.tls).err();
+    let secrets = config.providers.iter().filter_map(|(name, account)| provider::check_secrets(name, account).err());
+    certificate.into_iter().chain(secrets).collect()
 }
 
 /// Runs the relay with its configured account until a signal ends it.
@@ -234,10 +246,11 @@ impl Running {
         let (policy, shown) = (config.suppression.clone(), config.log.addresses);
         let admin = build_admin(&config.providers, store.clone(), policy, shown, events.bell.clone())?;
         let admin = admin.router(Gate::new(&config.web.token, web_address));
-        let web = Web { metrics, accounts: states(relay), store: store_trouble(store), lost: ground.lost };
+        let web = Web { metrics, accounts: states(relay), store: store_trouble(store.clone()), lost: ground.lost };
         let (mut router, mut most_per_client) = (web::router(web).merge(admin), web::MAX_PER_CLIENT);
         if sandbox.is_some() {
-            let settings = sandbox::Settings { post: webhook_post()?, smtp: first_address(&smtp), alphabet };
+            let is_local = web_address.ip().to_canonical().is_loopback();
+            let settings = sandbox::Settings { post: webhook_post()?, smtp: first_address(&smtp), alphabet, is_local };
             let sandbox = Sandbox::new(settings);
             report_events(&sandbox, &config, events.address);
             router = router.merge(sandbox.router());
@@ -248,6 +261,7 @@ impl Running {
         tokio::spawn(web::serve(ground.web, router, most_per_client, web_shutdown.clone()));
         let accounts = config.providers.iter().map(|(name, account)| (name.clone(), provider::send_url(account)));
         let accounts = accounts.collect();
+        tokio::spawn(warn_of_strangers(store, config.providers.into_keys().collect()));
         let drain = config.delivery.drain;
         Ok(Self { server, smtp, web: web_address, events, accounts, web_shutdown, drain, signals })
     }
@@ -326,6 +340,21 @@ impl Signals {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Says which entries of the list keep nobody from being sent to any more: whoever renames an account leaves them behind.
+async fn warn_of_strangers(store: Store, accounts: BTreeSet<String>) {
+    // A store that cannot be read has been told of.
+    for (scope, addresses) in store.scopes().await.unwrap_or_default() {
+        if let Scope::Account(name) = &scope
+            && !accounts.contains(name)
+        {
+            warn!(
+                addresses,
+                "no account is called {name}, and suppressed addresses are on the list for it: they are sent to; to give them to another account, export the list, change the scope and import it"
+            );
         }
     }
 }
@@ -416,9 +445,9 @@ fn first_address(listeners: &[Listen]) -> String {
 fn build_transport(settings: &Settings) -> Result<HttpTransport, String> {
     let ca_pem = match settings.ca_file.as_str() {
         "" => None,
-        path => Some(std::fs::read(path).map_err(|e| format!("ca_file {path} cannot be read: {e}"))?),
+        path => Some(read_small(path).map_err(|e| format!("ca_file {path} cannot be read: {e}"))?),
     };
-    HttpTransport::new(settings.api_key.as_ref(), ca_pem.as_deref())
+    HttpTransport::new(settings.api_key.as_ref(), ca_pem.as_deref().map(str::as_bytes))
 }
 
 /// What `/readyz` tells.

@@ -1,8 +1,8 @@
-//! Files that are read again when they change: looked at by content, because on the mounts of containers neither times nor
-//! events tell for certain.
+//! Small files: keys, certificates, lists. Some are read again when they change: looked at by content, because on the mounts
+//! of containers neither times nor events tell for certain.
 
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -11,8 +11,26 @@ use sha2::{Digest, Sha256};
 const INTERVAL: Duration = Duration::from_secs(2);
 /// How long a change has to stand: a certificate and its key are not replaced in one moment.
 const SETTLED: Duration = Duration::from_millis(100);
-/// Keys, certificates and lists of users are small; a device given by mistake is not read to its end.
+/// A device or a log given by mistake is not read to its end.
 const LARGEST: u64 = 1 << 20;
+
+/// Reads a small file of text.
+///
+/// # Errors
+/// It cannot be read, is no UTF-8, or is not small.
+pub fn read_small(path: impl AsRef<Path>) -> io::Result<String> {
+    let octets = read(path.as_ref())?;
+    String::from_utf8(octets).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text in UTF-8"))
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut octets)?;
+    if octets.len() as u64 > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB; is it the right one?"));
+    }
+    Ok(octets)
+}
 
 /// Some files that belong together, and a digest of what was in them: they hold secrets, and those are not kept.
 #[derive(Debug)]
@@ -60,11 +78,6 @@ impl Watched {
 }
 
 fn read_all(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
-    let read = |path: &PathBuf| -> io::Result<Vec<u8>> {
-        let mut octets = Vec::new();
-        std::fs::File::open(path)?.take(LARGEST).read_to_end(&mut octets)?;
-        Ok(octets)
-    };
     paths.iter().map(|path| read(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Which addresses are one client.
+//! Which addresses are one client, and which are this machine's.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -15,4 +15,14 @@ pub fn client_network(ip: IpAddr) -> IpAddr {
 pub fn is_to_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether the `Host` of a request (RFC 9110 §7.2), with its port or without, is this machine. A page in a browser on this
+/// machine whose name was made to point here (DNS rebinding) says its own name there.
+pub fn is_for_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    };
+    is_to_this_machine(name)
 }

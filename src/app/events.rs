@@ -125,11 +125,7 @@ impl Events {
 pub(super) type Hooks = BTreeMap<String, Hook>;
 
 /// Those of all accounts.
-pub(super) fn hooks(config: &Config) -> Result<Hooks, Fault> {
-    config.providers.iter().map(|(name, account)| Ok((name.clone(), hook(name, account)?))).collect()
-}
-
-fn hook(name: &str, account: &crate::config::Provider) -> Result<Hook, Fault> {
-    provider::check_secrets(name, account).map_err(Fault::config)?;
-    Ok(Hook { provider: provider::build(account), secrets: account.webhook_secrets.clone() })
+pub(super) fn hooks(config: &Config) -> Hooks {
+    let hook = |account| Hook { provider: provider::build(account), secrets: account.webhook_secrets.clone() };
+    config.providers.iter().map(|(name, account)| (name.clone(), hook(account))).collect()
 }

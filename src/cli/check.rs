@@ -1,19 +1,18 @@
 //! `check`: is the configuration valid, what is in force, does the time add up.
 
-use std::time::Duration;
-
 use clap::Args;
 use humantime::format_duration;
 
-use super::{CONFIG, ConfigArgs, Failure};
-use crate::config::{Config, Delivery, Provider};
-use crate::provider;
+use super::{ConfigArgs, Failure};
+use crate::config::advice::warnings;
+use crate::config::{Delivery, Provider};
 use crate::relay::account::worst_case;
-use crate::smtp::tls::Tls;
 
 /// What common client libraries wait for the reply after the dot, in seconds: below that, they send twice.
 const CLIENT_PATIENCE: &[(&str, u64)] = &[("many web frameworks", 30), ("Ruby Net::SMTP", 60), ("Perl Net::SMTP", 120)];
 
+/// Validate the configuration and print what is in force, where it came from, and the time budget
+///
 /// Exit code 0: valid. 78: not; every mistake is listed with where it came from and what to do.
 #[derive(Debug, Args)]
 pub struct Check {
@@ -24,10 +23,6 @@ pub struct Check {
 impl Check {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = self.config.load()?;
-        Tls::open(&loaded.config.smtp.tls).map_err(|e| Failure::new(e).with_code(CONFIG))?;
-        for (name, account) in &loaded.config.providers {
-            provider::check_secrets(name, account).map_err(|e| Failure::new(e).with_code(CONFIG))?;
-        }
         sayln!("The configuration is valid.\n");
         let width = loaded.effective.iter().map(|(key, _, _)| key.len()).max().unwrap_or(0);
         for (key, value, origin) in &loaded.effective {
@@ -37,25 +32,10 @@ impl Check {
             sayln!("\nTime budget of account {name}");
             print_budget(account, &loaded.config.delivery);
         }
-        for route in &loaded.config.routes {
-            warn_of_route(&route.accounts, &loaded.config);
+        for warning in warnings(&loaded.config) {
+            sayln!("\nWarning: {warning}.");
         }
         Ok(())
-    }
-}
-
-/// Says when the last accounts of a route may have no turn.
-fn warn_of_route(names: &[String], config: &Config) {
-    let accounts = names.iter().filter_map(|name| config.providers.get(name));
-    let (all, deadline) = (accounts.map(|account| account.attempt_timeout).sum::<Duration>(), config.delivery.deadline);
-    if all > deadline {
-        sayln!(
-            "\nWarning: the route to {}: one attempt with each takes up to {} (attempt_timeout), and the deadline is {}; \
-             the last ones may never be tried.",
-            names.join(", "),
-            format_duration(all),
-            format_duration(deadline)
-        );
     }
 }
 

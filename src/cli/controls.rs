@@ -9,7 +9,7 @@ use crate::controls::Control;
 use crate::controls::table::{Family, Meaning, Row, TABLE};
 use crate::provider;
 
-/// What a mail's headers can ask for: sidepost's own and those of other vendors' SMTP gateways.
+/// Print which headers of a mail ask the API for what: templates, tags, metadata, tracking
 #[derive(Debug, Args)]
 pub struct Controls {
     /// As a Markdown table, as in the README

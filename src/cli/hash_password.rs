@@ -10,7 +10,10 @@ use crate::password::Hash;
 /// The longest password: one line of AUTH holds no more.
 const LONGEST: u64 = 4096;
 
-/// Reads the password from standard input (one line; its line end does not count) and prints its argon2id hash:
+/// Hash a password (from standard input) for smtp.auth.users or the users file
+///
+/// One line; its line end does not count. Prints its argon2id hash:
+///
 /// printf %s 'the password' | sidepost hash-password
 #[derive(Debug, Args)]
 pub struct HashPassword {}

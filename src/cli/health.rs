@@ -1,16 +1,23 @@
 //! `health`: one HTTP request to the running relay, for HEALTHCHECK in an image without a shell.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
+use http::Method;
+use tokio::time::Instant;
 
+use super::table::printable;
 use super::{ConfigArgs, Failure};
 use crate::config::layers::Layers;
+use crate::provider::{Payload, Request, Response};
+use crate::relay::http::{HttpTransport, Transport};
 
+/// Longest wait for the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Ask the running relay whether it is alive (for HEALTHCHECK in an image without a shell)
+///
 /// Exit code 0: alive (or ready, with --ready). 1: not.
 #[derive(Debug, Args)]
 pub struct Health {
@@ -31,14 +38,15 @@ impl Health {
             None => self.configured()?,
         };
         let path = if self.ready { "/readyz" } else { "/healthz" };
-        let answer = get(reachable(address), path)
-            .map_err(|e| Failure::new(format!("no answer from http://{address}{path}: {e}; is the relay running?")))?;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        sayln!("{}", body.trim());
-        match head.split(' ').nth(1) {
-            Some("200") => Ok(()),
-            status => Err(Failure::new(format!("http://{address}{path} answered {}", status.unwrap_or("nothing")))),
+        let url = format!("http://{}{path}", reachable(address));
+        let answer =
+            get(&url).map_err(|e| Failure::new(format!("no answer from {url}: {e}; is the relay running?")))?;
+        if !matches!(answer.status, 200 | 503) {
+            let status = answer.status;
+            return Err(Failure::new(format!("{url} answers {status}: that is no sidepost; --web names the relay")));
         }
+        sayln!("{}", printable(String::from_utf8_lossy(&answer.body).trim()));
+        if answer.status == 200 { Ok(()) } else { Err(Failure::new(format!("{url} answers 503"))) }
     }
 
     /// `web.listen` alone: a health check must not depend on the account's key file being readable to it.
@@ -58,11 +66,12 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(64 << 10).read_to_string(&mut answer)?;
-    Ok(answer)
+/// One request, over the client that everything else uses.
+fn get(url: &str) -> Result<Response, String> {
+    let transport = HttpTransport::new(None, None)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let url = url.to_owned();
+    let request = Request { api_key: None, method: Method::GET, url, headers: Vec::new(), body: Payload::default() };
+    let answer = runtime.block_on(async { transport.send(&request, Instant::now() + TIMEOUT).await });
+    answer.map_err(|e| e.to_string())
 }

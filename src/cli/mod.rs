@@ -12,6 +12,7 @@ macro_rules! sayln {
 mod account;
 mod admin;
 mod check;
+mod completions;
 mod controls;
 mod hash_password;
 mod health;
@@ -23,15 +24,16 @@ mod serve;
 mod setup;
 mod table;
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::address::{Address, Alphabet};
-use crate::app::Fault;
+use crate::app::{self, Fault};
 use crate::config::layers::{Layers, Loaded, Problem};
 
 /// Exit code for a wrong command line (sysexits.h EX_USAGE).
@@ -54,40 +56,26 @@ struct Cli {
     command: Command,
 }
 
+/// What each does, says its own file: the first line is the list's, the rest its `--help`.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the relay with your account
     Serve(serve::Serve),
-    /// Run the relay with a built-in stand-in for the API, and a page that shows what it was sent
     Sandbox(sandbox::Sandbox),
-    /// Validate the configuration and print what is in force, where it came from, and the time budget
     Check(check::Check),
-    /// Print the exact API requests that a mail becomes, who gets it as what, and what is lost
     Render(render::Render),
-    /// Send a test mail through the running relay and show the dialogue
     Send(send::Send),
-    /// Print the table of outcomes and SMTP replies
     Replies(replies::Replies),
-    /// Print which headers of a mail ask the API for what: templates, tags, metadata, tracking
     Controls(controls::Controls),
-    /// Ask the running relay whether it is alive (for HEALTHCHECK in an image without a shell)
     Health(health::Health),
-    /// List, add, remove, import and export the addresses that are not sent to
     Suppressions(admin::suppressions::Suppressions),
-    /// Tell what became of a mail
     Messages(admin::messages::Messages),
-    /// List what the providers reported, and work through it again
     Events(admin::events::Events),
-    /// Register, list and renew the provider's webhooks, whose events tell what became of mails
     Webhooks(setup::webhooks::Webhooks),
-    /// Add the domains that you send from, with their DNS records, and have them verified (ScaiSend)
     Domains(setup::domains::Domains),
-    /// Make an API key that can send and no more (ScaiSend)
     Keys(setup::keys::Keys),
-    /// Print the provider's daily numbers: delivered, bounced, called spam (ScaiSend)
     Stats(setup::stats::Stats),
-    /// Hash a password (from standard input) for smtp.auth.users or the users file
     HashPassword(hash_password::HashPassword),
+    Completions(completions::Completions),
 }
 
 /// Where the configuration comes from.
@@ -118,7 +106,11 @@ impl Failure {
     }
 
     fn config(problems: &[Problem]) -> Self {
-        let lines: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
+        Self::mistakes(problems)
+    }
+
+    fn mistakes(mistakes: &[impl Display]) -> Self {
+        let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
         let count = if lines.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", lines.len()) };
         Self { message: format!("the configuration has {count}:\n{}", lines.join("\n")), code: CONFIG }
     }
@@ -137,8 +129,15 @@ impl ConfigArgs {
     }
 
     fn load(&self) -> Result<Loaded, Failure> {
-        self.layers().load().map_err(|problems| Failure::config(&problems))
+        load(&self.layers())
     }
+}
+
+/// A configuration that a relay can run with.
+fn load(layers: &Layers) -> Result<Loaded, Failure> {
+    let loaded = layers.load().map_err(|problems| Failure::config(&problems))?;
+    let unusable = app::unusable(&loaded.config);
+    if unusable.is_empty() { Ok(loaded) } else { Err(Failure::mistakes(&unusable)) }
 }
 
 /// Whether the command does more than print, so that it goes on without a reader.
@@ -178,6 +177,21 @@ fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// What is in a file, or comes from standard input (`-`); at most so many octets.
+fn read_input(file: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    if file.as_os_str() == "-" {
+        std::io::stdin().take(most + 1).read_to_end(&mut octets)?;
+    } else {
+        std::fs::File::open(file)?.take(most + 1).read_to_end(&mut octets)?;
+    }
+    if octets.len() as u64 > most {
+        let why = format!("it is larger than {} MiB", most >> 20);
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(octets)
+}
+
 /// A mail address as an argument, as SMTP would take it.
 fn address(text: &str) -> Result<Address, String> {
     Address::parse_in(Alphabet::Utf8, text).map_err(|e| e.to_string())
@@ -214,6 +228,7 @@ pub fn run() -> ExitCode {
         Command::Keys(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::HashPassword(command) => command.run(),
+        Command::Completions(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use super::Failure;
 use super::account::AccountArgs;
 use crate::outcome::{Overrides, Row, TABLE};
 
-/// What the mail API does, and what the SMTP client is told.
+/// Print the table of outcomes and SMTP replies
 #[derive(Debug, Args)]
 pub struct Replies {
     /// As a Markdown table, as in the README

@@ -8,9 +8,11 @@ use uuid::Uuid;
 use super::Failure;
 use crate::app;
 use crate::config::ProviderKind;
-use crate::config::layers::{Layers, Problem};
+use crate::config::layers::Layers;
 use crate::config::listen::Listen;
 
+/// Run the relay with a built-in stand-in for the API, and a page that shows what it was sent
+///
 /// Needs no account, no file and no network. Recipients steer the stand-in: ok@, suppressed@, invalid@, rate-1-1@,
 /// fail-1@, fail-inf@, slow-500@, hang@, reset@, unauth@, toolarge@ … at any domain; the page lists them all.
 #[derive(Debug, Args)]
@@ -31,7 +33,7 @@ pub struct Sandbox {
 
 impl Sandbox {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let loaded = self.layers().load().map_err(|problems: Vec<Problem>| Failure::config(&problems))?;
+        let loaded = super::load(&self.layers())?;
         app::sandbox(loaded.config).map_err(Failure::from)
     }
 

@@ -1,11 +1,12 @@
 //! `send`: a test mail through the running relay, with the dialogue shown.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use clap::Args;
 
+use super::table::printable;
 use super::{ConfigArgs, Failure};
 use crate::address::Address;
 use crate::config::layers::Layers;
@@ -14,7 +15,11 @@ use crate::message::internet_date;
 
 /// As long as RFC 5321 §4.5.3.2 lets a client wait; the relay answers much sooner.
 const PATIENCE: Duration = Duration::from_mins(10);
+/// Longest line of a reply, in octets: RFC 5321 §4.5.3.1.5 has 512.
+const LONGEST_LINE: u64 = 8 << 10;
 
+/// Send a test mail through the running relay and show the dialogue
+///
 /// Exit code 0: the final reply was 250. 1: it was another one; it is shown.
 #[derive(Debug, Args)]
 pub struct Send {
@@ -134,11 +139,11 @@ impl Dialogue {
     /// One reply, all its lines shown; the last one returned.
     fn reply(&mut self) -> std::io::Result<String> {
         loop {
-            let mut line = String::new();
-            if self.stream.read_line(&mut line)? == 0 {
+            let mut line = Vec::new();
+            if self.stream.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
-            let line = line.trim_end().to_owned();
+            let line = printable(String::from_utf8_lossy(&line).trim_end());
             sayln!("S: {line}");
             self.offers_utf8 |= line.get(4..) == Some("SMTPUTF8");
             if line.as_bytes().get(3) != Some(&b'-') {

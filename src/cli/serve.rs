@@ -5,7 +5,9 @@ use clap::Args;
 use super::{ConfigArgs, Failure};
 use crate::app;
 
-/// Runs until SIGTERM or SIGINT, then finishes what is under way.
+/// Run the relay with your account
+///
+/// Runs until SIGTERM or SIGINT, then finishes what is under way. Exit code 78: the configuration has mistakes; all are listed.
 #[derive(Debug, Args)]
 pub struct Serve {
     #[command(flatten)]

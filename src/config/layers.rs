@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use figment::providers::{Format, Toml};
@@ -11,9 +10,13 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Source};
 use serde_json::Value as Json;
 
-use super::decode::{accounts, decode, default_path, defaults, inherit_provider_defaults, is_secret, leaves, lookup};
+use super::decode::{
+    accounts, decode, default_path, defaults, inherit_provider_defaults, is_secret, leaves, lookup, parent,
+};
 use super::{Config, Provider, ProviderKind, rules};
+use crate::files::read_small;
 use crate::password;
+use crate::secret::Secret;
 
 /// The lowest layer, and the manual.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -112,6 +115,7 @@ impl Layers {
     fn read(&self) -> Result<Draft, Vec<Problem>> {
         let mut problems = Vec::new();
         let figment = self.merge(&mut problems);
+        let is_whole = problems.is_empty();
         let mut tree: Json = match figment.extract() {
             Ok(tree) => tree,
             Err(error) => {
@@ -122,10 +126,11 @@ impl Layers {
         read_files(&mut tree, &figment, &mut problems);
         look_at_files(&tree, &mut problems);
         let config = decode(&mut tree, &mut problems);
-        if let Some(config) = &config {
-            // Where a default stands in for a wrong value, a rule that it breaks is no second mistake.
+        // Of a file that cannot be read, all that is missing is no mistake.
+        if let Some(config) = config.as_ref().filter(|_| is_whole) {
+            // Where a default stands in for a wrong value (or for an item of a list), a rule that it breaks is no second one.
             let broken = rules::check(config);
-            let known = |rule: &Problem| problems.iter().any(|problem| problem.key.starts_with(&rule.key));
+            let known = |rule: &Problem| problems.iter().any(|at| at.key == rule.key || parent(&at.key) == rule.key);
             let new: Vec<Problem> = broken.into_iter().filter(|rule| !known(rule)).collect();
             problems.extend(new);
         }
@@ -149,6 +154,11 @@ impl Layers {
             Some((path.to_ascii_lowercase().replace("__", "."), value, format!("environment variable {name}")))
         });
         for (path, value, origin) in settings {
+            // It is easily left over in a template, and would open what the secret closes.
+            if value.is_empty() && is_secret(&path) && is_set(&figment, &path) {
+                let message = "the variable is empty, and would take the place of the one that is set; unset it, or give it a value";
+                problems.push(Problem { origin: origin.clone(), ..Problem::new(&path, message) });
+            }
             figment = figment.merge(One::new(&path, value, origin, &defaults));
         }
         problems.extend(self.environment.iter().filter_map(|(name, _)| slip(name, &defaults)));
@@ -219,6 +229,12 @@ impl Layers {
     }
 }
 
+/// Whether there is a secret, or a file for it, in the layers so far.
+fn is_set(figment: &Figment, path: &str) -> bool {
+    let text = |path: &str| figment.extract_inner::<Json>(path).is_ok_and(|value| !matches!(value.as_str(), Some("")));
+    text(path) || text(&format!("{path}_file"))
+}
+
 /// A variable that spells a key with one underscore where two belong. (Others that begin alike are left alone: Kubernetes
 /// makes some for a service called sidepost.)
 fn slip(name: &str, defaults: &Json) -> Option<Problem> {
@@ -245,8 +261,7 @@ fn read_file(path: &Path) -> Result<figment::providers::Data<Toml>, Problem> {
     let shown = path.display().to_string();
     let wrong =
         |message: String| Problem { key: shown.clone(), message, origin: "the command line or SIDEPOST_CONFIG".into() };
-    let text =
-        std::fs::read_to_string(path).map_err(|e| wrong(format!("the configuration file cannot be read: {e}")))?;
+    let text = read_small(path).map_err(|e| wrong(format!("the configuration file cannot be read: {e}")))?;
     // The parser's own sentence shows the line, which may hold a key.
     text.parse::<toml::Table>()
         .map_err(|e| wrong(format!("not valid TOML{}: {}", place_of(&text, &e), e.message().replace('\n', "; "))))?;
@@ -384,13 +399,6 @@ fn look_at_files(tree: &Json, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Files that hold a key or certificates are small; a device or a log given by mistake is not read to its end.
-fn read_small(path: &str) -> std::io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(1 << 20).read_to_string(&mut text)?;
-    Ok(text)
-}
-
 /// The height of the layer that a value came from.
 fn layer_of(metadata: &Metadata) -> u8 {
     match (&metadata.source, metadata.name.as_ref()) {
@@ -448,6 +456,21 @@ impl Layers {
             origin: origin(&figment, key).unwrap_or_default(),
             ..Problem::new(key, error.kind.to_string())
         })
+    }
+
+    /// `web.token`, or what is in its file; empty: none.
+    ///
+    /// # Errors
+    /// What is wrong with `[web]`, or with the file.
+    pub fn web_token(&self) -> Result<Secret, Problem> {
+        let mut problems = Vec::new();
+        let figment = self.merge(&mut problems);
+        let mut tree: Json = figment.extract().unwrap_or_default();
+        if let Some(web) = tree.get_mut("web").and_then(Json::as_object_mut) {
+            read_secret(web, "web", "token", &figment, &mut problems);
+        }
+        let token = lookup(&tree, "web.token").and_then(Json::as_str).unwrap_or_default();
+        problems.into_iter().next().map_or_else(|| Ok(Secret::new(token)), Err)
     }
 
     /// The accounts alone: setting a provider up comes before there is a key, and may be done on another machine than the

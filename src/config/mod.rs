@@ -1,6 +1,8 @@
 //! Configuration: its sections as types. Where the values come from is `layers.rs`; how the tree
-//! becomes values, `decode.rs`; how they are written, `values.rs` and `listen.rs`.
+//! becomes values, `decode.rs`; how they are written, `values.rs` and `listen.rs`; what is wrong with them together,
+//! `rules.rs`; what is seldom meant, `advice.rs`.
 
+pub mod advice;
 pub mod decode;
 pub mod layers;
 pub mod listen;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ const FILTERS: &[&str] =
 
 /// `GET /v3/messages/{id}`.
 pub(super) async fn show(State(sandbox): State<Arc<Sandbox>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let shown = may_read(&headers).and_then(|()| {
+    let shown = may_read(&sandbox, &headers).and_then(|()| {
         let mailbox = sandbox.mailbox();
         let mail = mailbox.get(&id).filter(|mail| is_message(mail));
         mail.map(whole).ok_or_else(|| Refusal::not_found("Message not found"))
@@ -39,14 +39,14 @@ pub(super) async fn list(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    answer(may_read(&headers).and_then(|()| page(&sandbox, &query)))
+    answer(may_read(&sandbox, &headers).and_then(|()| page(&sandbox, &query)))
 }
 
 /// The vendor advises a key for sending alone; such a one may not read. The scope's name is not in its pages.
-fn may_read(headers: &HeaderMap) -> Result<(), Refusal> {
-    let key = authorize(headers)?;
-    let missing = || Refusal::new(StatusCode::FORBIDDEN, "forbidden", "Missing required scope: messages.read");
-    if key.contains("sendonly") { Err(missing()) } else { Ok(()) }
+fn may_read(sandbox: &Sandbox, headers: &HeaderMap) -> Result<(), Refusal> {
+    const SCOPE: &str = "messages.read";
+    sandbox.permit(headers, SCOPE)?;
+    if authorize(headers)?.contains("sendonly") { Err(Refusal::missing_scope(SCOPE)) } else { Ok(()) }
 }
 
 fn answer(shown: Result<Value, Refusal>) -> Response {

@@ -58,6 +58,8 @@ pub struct Settings {
     pub smtp: String,
     /// Which addresses the APIs take: as far as the operator says that they do.
     pub alphabet: Alphabet,
+    /// Whether it listens for this machine alone: then its pages are for nobody else.
+    pub is_local: bool,
 }
 
 /// The emulator's state.
@@ -73,6 +75,7 @@ pub struct Sandbox {
     sender: events::Sender,
     smtp: String,
     alphabet: Alphabet,
+    is_local: bool,
 }
 
 impl Sandbox {
@@ -89,6 +92,7 @@ impl Sandbox {
             sender: events::Sender::new(settings.post),
             smtp: settings.smtp,
             alphabet: settings.alphabet,
+            is_local: settings.is_local,
         })
     }
 
@@ -112,7 +116,10 @@ impl Sandbox {
             .route("/api/admin/domains", both(post(domains::add).get(domains::list)))
             .route("/api/admin/domains/{id}", both(get(domains::show)))
             .route("/api/admin/domains/{id}/verify", both(post(domains::verify)));
-        page::routes(api).fallback(nothing_here).layer(DefaultBodyLimit::max(SMALL)).with_state(Arc::clone(self))
+        api.merge(page::routes(Arc::clone(self)))
+            .fallback(nothing_here)
+            .layer(DefaultBodyLimit::max(SMALL))
+            .with_state(Arc::clone(self))
     }
 
     /// Sends all events of an API there, besides those that were registered.

@@ -8,8 +8,9 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::request_shape::is_canonical_base64;
 use super::{Sandbox, steering};
+use crate::network::is_for_this_machine;
 
 const INDEX: &str = include_str!("page/index.html");
 const SCRIPT: &str = include_str!("page/app.js");
@@ -33,9 +35,9 @@ const MAIL_POLICY: &str =
 /// Largest HTML with its pictures, in octets.
 const MAX_SHOWN: usize = 64 * 1024 * 1024;
 
-/// Adds the page's routes.
-pub(super) fn routes(router: Router<Arc<Sandbox>>) -> Router<Arc<Sandbox>> {
-    router
+/// The page's routes.
+pub(super) fn routes(sandbox: Arc<Sandbox>) -> Router<Arc<Sandbox>> {
+    Router::new()
         .route("/", get(index))
         .route("/app.js", get(|| async { asset("text/javascript; charset=utf-8", SCRIPT) }))
         .route("/style.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
@@ -44,6 +46,18 @@ pub(super) fn routes(router: Router<Arc<Sandbox>>) -> Router<Arc<Sandbox>> {
         .route("/sandbox/mails/{id}", get(show))
         .route("/sandbox/mails/{id}/html", get(html))
         .route("/sandbox/steering", get(help))
+        .route_layer(middleware::from_fn_with_state(sandbox, guard))
+}
+
+/// The calls of the APIs want a key; the mails that were captured are open to whoever asks from here. A web page that got
+/// its name to point to this machine is not meant.
+async fn guard(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if sandbox.is_local && !host.is_some_and(is_for_this_machine) {
+        let why = "the sandbox's mails are for this machine only (web.listen), and Host is no name of it; ask for localhost\n";
+        return (StatusCode::FORBIDDEN, why).into_response();
+    }
+    next.run(request).await
 }
 
 /// People get the page, programs a pointer.

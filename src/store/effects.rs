@@ -149,14 +149,20 @@ impl Scene<'_> {
 
     // --- unsubscribe and resubscribe: the later one counts ---
 
+    /// When the recipient last wanted mail again. What is said to be yet to happen happened when it came: it must not outdo
+    /// an unsubscribe that follows.
+    fn resubscribed(&self, event: &Told) -> rusqlite::Result<Option<i64>> {
+        self.last(event, EventKind::Resubscribed, "min(at, received)")
+    }
+
     /// Whether the recipient wanted mail again after this.
     fn is_resubscribed(&self, event: &Told) -> rusqlite::Result<bool> {
-        Ok(self.last(event, EventKind::Resubscribed)?.is_some_and(|last| last > millis(event.at)))
+        Ok(self.resubscribed(event)?.is_some_and(|last| last > millis(event.at)))
     }
 
     /// Takes back the unsubscribes from before the last resubscribe, this account's and those of an import.
     fn resubscribe(&self, event: &Told) -> rusqlite::Result<Change> {
-        let Some(last) = self.last(event, EventKind::Resubscribed)? else { return Ok(Change::None) };
+        let Some(last) = self.resubscribed(event)? else { return Ok(Change::None) };
         let gone = self
             .sql
             .prepare_cached(
@@ -186,7 +192,7 @@ impl Scene<'_> {
     /// Suppresses if there are enough of them, in each scope that they touch: from the one on that made them enough, until
     /// some time after the newest.
     fn count_soft(&self, event: &Told) -> rusqlite::Result<bool> {
-        let delivered = self.last(event, EventKind::Delivered)?.unwrap_or(-1);
+        let delivered = self.last(event, EventKind::Delivered, "at")?.unwrap_or(-1);
         let mut suppressed = false;
         for scope in self.scopes_of_run(event, delivered)? {
             let lifted = lifted(self.sql, key(event), &scope)?;
@@ -227,10 +233,9 @@ impl Scene<'_> {
 
     // --- the events that are kept ---
 
-    /// When the recipient's last event of a kind happened, in milliseconds. One that says it is yet to happen happened when
-    /// it came: it must not outdo what follows.
-    fn last(&self, event: &Told, kind: EventKind) -> rusqlite::Result<Option<i64>> {
-        let sql = format!("SELECT max(min(at, received)) FROM events WHERE {OF_RECIPIENT} AND kind = :kind");
+    /// When the recipient's last event of a kind happened, in milliseconds, by this expression in SQL.
+    fn last(&self, event: &Told, kind: EventKind, time: &str) -> rusqlite::Result<Option<i64>> {
+        let sql = format!("SELECT max({time}) FROM events WHERE {OF_RECIPIENT} AND kind = :kind");
         let (folded, exact) = self.names(event);
         self.sql.prepare_cached(&sql)?.query_row(
             named_params! {":account": event.account, ":folded": folded, ":exact": exact, ":kind": kind.name()},

@@ -324,8 +324,9 @@ impl Store {
         Self { shared: Arc::new(Shared { settings, writer, readers, lookups, owed: marks::Owed::default() }) }
     }
 
-    /// Whether a store is open there now, in this process or another.
-    pub fn is_open(place: &Place) -> bool {
+    /// Whether a store is open there now, in this process or another; `None`: nobody can tell, as of one in memory, or a
+    /// file of somebody else's.
+    pub fn is_open(place: &Place) -> Option<bool> {
         sqlite::is_locked(place)
     }
 

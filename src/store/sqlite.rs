@@ -115,12 +115,11 @@ fn lock(place: &Place) -> Result<Option<File>, Unopened> {
     }
 }
 
-/// Whether somebody holds the lock.
-pub fn is_locked(place: &Place) -> bool {
-    let Place::File(path) = place else { return false };
-    // A file that is not there, or not ours to read, is nobody's we know of.
-    let Ok(file) = File::open(lock_path(path)) else { return false };
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+/// Whether somebody holds the lock; `None` if it is not there, or not ours to read.
+pub fn is_locked(place: &Place) -> Option<bool> {
+    let Place::File(path) = place else { return None };
+    let file = File::open(lock_path(path)).ok()?;
+    Some(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn identity(path: &Path) -> Identity {

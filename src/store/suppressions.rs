@@ -6,7 +6,7 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::sqlite::{Conditions, millis, moment, page, page_size, time, word, word_or};
+use super::sqlite::{Conditions, count, millis, moment, page, page_size, time, word, word_or};
 use super::{Answer, Page, Store, SuppressionQuery};
 use crate::suppression::{Reason, Scope, Suppression};
 
@@ -72,6 +72,21 @@ impl Store {
             sql.prepare_cached(&format!("INSERT INTO lifted (address, scope, at) VALUES (?1, ?2, ?3) {LIFTED_TWICE}"))?
                 .execute(params![key, scope.unwrap_or_default(), millis(now)])?;
             Ok(there)
+        })
+        .await
+    }
+
+    /// The scopes that there are entries of, and of how many addresses. It reads the whole list.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn scopes(&self) -> Answer<Vec<(Scope, u64)>> {
+        self.read(|sql| {
+            let mut statement = sql.prepare_cached(
+                "SELECT scope, count(DISTINCT address) AS addresses FROM suppressions GROUP BY scope",
+            )?;
+            let scopes = statement.query_map([], |row| Ok((word(row, "scope")?, count(row, "addresses")?)))?;
+            scopes.collect()
         })
         .await
     }

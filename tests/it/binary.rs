@@ -91,8 +91,13 @@ impl Relay {
     }
 
     pub fn get(&self, path: &str) -> (u16, String) {
+        self.get_of(&self.web.to_string(), path)
+    }
+
+    /// Asks for a page of this host.
+    fn get_of(&self, host: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.web).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -106,6 +111,12 @@ impl Relay {
     pub fn signal(&self) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// The next line of the log with these words in it.
+    pub fn log_until(&mut self, words: &str) -> String {
+        let mut lines = self.log.by_ref().lines().map(Result::unwrap);
+        lines.find(|line| line.contains(words)).expect("the relay ended")
     }
 
     pub fn rest_of_log(&mut self) -> String {
@@ -152,6 +163,19 @@ fn the_sandbox_says_first_what_to_do() {
     assert_eq!(next(), format!("SMTP listens on {}", relay.smtp));
     assert!(next().contains(&format!("swaks --server {} ", relay.smtp)));
     assert!(next().ends_with(&format!("http://{}/", relay.web)));
+}
+
+/// A web page that got its name to point here (DNS rebinding) is not to read the mails of whoever tries things out.
+#[test]
+fn the_sandbox_s_mails_are_for_this_machine() {
+    let relay = Relay::sandbox(&[]);
+    assert!(relay.send("ok").starts_with("250"));
+    for path in ["/", "/sandbox/mails", "/sandbox/steering"] {
+        assert_eq!(relay.get_of(&format!("localhost:{}", relay.web.port()), path).0, 200, "{path}");
+        let (status, answer) = relay.get_of("mails.evil.example", path);
+        assert_eq!(status, 403, "{path}");
+        assert!(answer.contains("for this machine only"), "{answer}");
+    }
 }
 
 #[test]
@@ -332,6 +356,40 @@ fn exit_codes_tell_what_was_wrong() {
     let said = text(&broken.stderr);
     assert!(said.contains("3 mistakes") && said.contains("--set smtp.listen") && said.contains("log.level"), "{said}");
     assert_eq!(run(&["health", "--web", "127.0.0.1:1"]).status.code(), Some(1));
+}
+
+/// Whoever writes a script reads there what the codes mean.
+#[test]
+fn help_tells_the_exit_codes() {
+    for (command, code) in [("serve", "78"), ("check", "78"), ("render", "65"), ("send", "0"), ("health", "0")] {
+        let help = text(&run(&[command, "--help"]).stdout).replace('\n', " ");
+        assert!(help.contains("Exit code") && help.contains(code), "{command}: {help}");
+    }
+    let bash = text(&run(&["completions", "bash"]).stdout);
+    assert!(bash.contains("complete -F _sidepost") && bash.contains("suppressions"), "{bash}");
+    assert_eq!(run(&["completions", "csh"]).status.code(), Some(64));
+}
+
+/// Words of others on the operator's terminal: a server that is not what it seems steers nothing.
+#[test]
+fn send_and_health_show_what_they_hear_as_text() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        let (mut smtp, _) = listener.accept().unwrap();
+        smtp.write_all(b"554 \x1b]0;pwned\x07 no\r\n").unwrap();
+        let (mut http, _) = listener.accept().unwrap();
+        assert!(http.read(&mut [0; 512]).unwrap() > 0);
+        http.write_all(b"HTTP/1.1 503 x\r\nContent-Length: 9\r\n\r\n\x1b[2J gone").unwrap();
+    });
+    let sent = run(&["send", "--server", &address, "--to", "ann@example.com"]);
+    let asked = run(&["health", "--web", &address]);
+    server.join().unwrap();
+    for (output, word) in [(sent, "pwned"), (asked, "gone")] {
+        assert_eq!(output.status.code(), Some(1));
+        let all = text(&output.stdout) + &text(&output.stderr);
+        assert!(all.contains(word) && !all.contains('\x1b'), "{all:?}");
+    }
 }
 
 #[test]

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use sidepost::config::ProviderKind;
+use sidepost::config::advice::warnings;
 use sidepost::config::layers::{DEFAULTS, Layers, Loaded, Problem};
 use sidepost::config::listen::Listen;
+
+use crate::binary::{run, text};
 
 fn folder(name: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name);
@@ -68,6 +71,68 @@ fn the_shipped_file_is_the_defaults_and_names_every_key() {
             );
         }
     }
+}
+
+/// A variable that a template left empty would open what the secret closes.
+#[test]
+fn an_empty_variable_takes_no_secret_away() {
+    let empty = ("SIDEPOST_WEB__TOKEN", "");
+    load(None, &[KEY, empty], &[]).unwrap();
+    // What is set on the command line is above it.
+    load(None, &[KEY, empty], &["web.token=t"]).unwrap();
+    let folder = crate::store::Folder::new("config-empty-variable");
+    let file = folder.path().join("c.toml");
+    for line in ["web.token = \"t\"", "web.token_file = \"tests/config/files/users\""] {
+        fs::write(&file, line).unwrap();
+        let problems = load(Some(&file), &[KEY, empty], &[]).unwrap_err();
+        let said = problems[0].to_string();
+        assert!(said.starts_with("web.token: the variable is empty"), "{said}");
+        assert!(said.ends_with("(from environment variable SIDEPOST_WEB__TOKEN)"), "{said}");
+    }
+}
+
+/// What is allowed and seldom meant.
+#[test]
+fn a_secret_of_two_accounts_and_a_long_route_are_warned_of() {
+    let accounts = |secrets: [&str; 2]| {
+        let [one, other] = secrets.map(|secret| format!("[\"{secret}\"]"));
+        let flags = [
+            "providers.a.kind=nexuspromail",
+            "providers.a.api_key=k",
+            "providers.b.kind=nexuspromail",
+            "providers.b.api_key=k",
+            &format!("providers.a.webhook_secrets={one}"),
+            &format!("providers.b.webhook_secrets={other}"),
+        ];
+        let folder = crate::store::Folder::new("config-warnings");
+        let file = folder.path().join("c.toml");
+        fs::write(&file, "[[routes]]\nuse = [\"a\", \"b\"]\n").unwrap();
+        let config = load(Some(&file), &[], &flags).unwrap().config;
+        warnings(&config).join("\n")
+    };
+    assert_eq!(accounts(["one", "other"]), "");
+    assert!(accounts(["one", "one"]).contains("a and b have a webhook secret in common"));
+}
+
+/// All mistakes are told together, those in files of certificates and in secrets as well.
+#[test]
+fn check_lists_what_is_in_files_too() {
+    let arguments = [
+        "check",
+        "--set",
+        "smtp.tls.cert=Cargo.toml",
+        "--set",
+        "smtp.tls.key=Cargo.toml",
+        "--set",
+        "providers.scaisend.api_key=k",
+        "--set",
+        "providers.scaisend.webhook_secrets=[\"\"]",
+    ];
+    let output = run(&arguments);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("2 mistakes") && said.contains("smtp.tls.cert"), "{said}");
+    assert!(said.contains("providers.scaisend.webhook_secrets: one of them"), "{said}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use crate::cli::table::{Column, counted, moment, or_dash, printable};
 use crate::feedback::EventKind;
 use crate::web::admin::wire::{EventEntry, EventWhole, Replay, Replayed};
 
+/// List what the providers reported, and work through it again
+///
 /// What the providers' webhooks reported, as it is kept for state.keep_events.
 #[derive(Debug, Args)]
 #[command(after_help = WHERE)]

@@ -7,6 +7,8 @@ use crate::address::Address;
 use crate::cli::table::{Column, moment, or_dash};
 use crate::web::admin::wire::{MessageEntry, MessageWhole, ProviderMessages};
 
+/// Tell what became of a mail
+///
 /// Did my mail arrive? The log of messages (one line for each recipient, kept for state.keep_messages), what the provider
 /// reported, and what it says when it is asked.
 #[derive(Debug, Args)]

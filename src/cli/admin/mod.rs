@@ -26,6 +26,7 @@ use super::table::{self, Column};
 use super::{ConfigArgs, Failure, USAGE, note};
 use crate::app;
 use crate::config::layers::{Layers, Problem};
+use crate::files::read_small;
 use crate::provider::{Payload, Request};
 use crate::relay::http::{HttpTransport, Transport, TransportError};
 use crate::secret::Secret;
@@ -74,14 +75,6 @@ struct ListArgs {
     of: AdminArgs,
 }
 
-/// `[web]` alone: an operator's command must not depend on the account's key file being readable.
-#[derive(serde::Deserialize)]
-struct WebKeys {
-    listen: SocketAddr,
-    token: Secret,
-    token_file: Option<PathBuf>,
-}
-
 /// Where calls go.
 enum Way {
     /// To a running relay.
@@ -97,25 +90,26 @@ struct Client {
 }
 
 impl AdminArgs {
-    /// The running relay, if there is one; else its file.
+    /// The running relay, if there is one; else its file. A file that nobody has open has no relay, whoever else listens
+    /// where it would.
     fn open(&self) -> Result<Client, Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|e| Failure::new(format!("the runtime cannot start: {e}")))?;
-        let layers = Layers::of_process(self.config.config.clone(), self.config.set.clone());
+        let layers = self.config.layers();
         let wrong = |problem: Problem| Failure::config(&[problem]);
-        let web: WebKeys = layers.value("web").map_err(wrong)?;
         if let Some(url) = &self.url {
             let url = url.trim_end_matches('/');
             if !url.starts_with("http://") && !url.starts_with("https://") {
                 return Err(Failure::new(format!("--url {url} is not like http://127.0.0.1:8025")).with_code(USAGE));
             }
-            return Ok(Client { runtime, way: self.relay(url.to_owned(), &web)? });
+            return Ok(Client { runtime, way: self.relay(url.to_owned(), &layers)? });
         }
-        let listen = reachable(web.listen);
-        if listen.port() != 0 && TcpStream::connect_timeout(&listen, KNOCK).is_ok() {
-            return Ok(Client { runtime, way: self.relay(format!("http://{listen}"), &web)? });
-        }
+        let listen = reachable(layers.value("web.listen").map_err(wrong)?);
         let state: store::Settings = layers.value("state").map_err(wrong)?;
+        let is_heard = || listen.port() != 0 && TcpStream::connect_timeout(&listen, KNOCK).is_ok();
+        if Store::is_open(&state.url) != Some(false) && is_heard() {
+            return Ok(Client { runtime, way: self.relay(format!("http://{listen}"), &layers)? });
+        }
         let policy: Policy = layers.value("suppression").map_err(wrong)?;
         // The store has tasks of its own, perhaps.
         let inside = runtime.enter();
@@ -124,17 +118,15 @@ impl AdminArgs {
         Ok(Client { runtime, way: Way::File(Box::new(admin)) })
     }
 
-    fn relay(&self, base: String, web: &WebKeys) -> Result<Way, Failure> {
-        let file = self.token_file.as_ref().or(web.token_file.as_ref().filter(|_| web.token.expose().is_empty()));
-        let token = match file {
+    fn relay(&self, base: String, layers: &Layers) -> Result<Way, Failure> {
+        let token = match &self.token_file {
             Some(path) => {
-                let read = std::fs::read_to_string(path);
-                let text = read.map_err(|e| {
+                let text = read_small(path).map_err(|e| {
                     Failure::new(format!("the token cannot be read: {}: {e}", path.display())).with_code(USAGE)
                 })?;
                 Secret::new(text.trim())
             }
-            None => web.token.clone(),
+            None => layers.web_token().map_err(|problem| Failure::config(&[problem]))?,
         };
         let token = Some(token).filter(|token| !token.expose().is_empty());
         let transport = HttpTransport::new(token.as_ref(), None).map_err(|_| {
@@ -164,13 +156,19 @@ fn stopped(layers: &Layers, listen: SocketAddr, state: &store::Settings, policy:
             "{nobody}. The file of a stopped one, {path} (state.url), is not there either: the relay makes it when it first starts"
         )));
     }
-    if Store::is_open(&state.url) {
+    if Store::is_open(&state.url) == Some(true) {
         let path = path.display();
         return Err(Failure::new(format!(
             "{nobody}. A relay has its file open, {path}, and listens elsewhere: its log says where (web)"
         )));
     }
-    let accounts = layers.load().map_or_else(|_| BTreeMap::new(), |loaded| loaded.config.providers);
+    let accounts = layers.accounts().map_or_else(
+        |problems| {
+            note(&format!("without the accounts, because {}", Failure::config(&problems).message));
+            BTreeMap::new()
+        },
+        |found| found.accounts,
+    );
     app::admin_of_stopped(state, policy, &accounts).map_err(|e| Failure::new(format!("{nobody}. Its file: {e}")))
 }
 

@@ -1,7 +1,7 @@
 //! `suppressions`: the addresses that are not sent to.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -11,18 +11,22 @@ use http::Method;
 use super::exchange::{self, CsvOut, Defaults};
 use super::{AdminArgs, Client, Failure, ListArgs, Target, WHERE, note, print_json};
 use crate::address::Address;
-use crate::cli::acts;
 use crate::cli::table::{Column, counted, moment, or_dash, printable};
+use crate::cli::{acts, read_input};
 use crate::suppression::{Reason, Scope};
 use crate::web::admin::wire::{Added, NewSuppression, Removed, SuppressionEntry};
 
 /// Entries that are put on the list at a time.
 const CHUNK: usize = 1000;
+/// Largest file that is imported, in octets: some millions of addresses.
+const LARGEST: u64 = 512 << 20;
 /// So often a long import says how far it is.
 const EACH: usize = 10_000;
 
-/// Addresses that are refused at RCPT with 550 5.7.1. They come from the providers' events, from the providers' answers,
-/// and from you.
+/// List, add, remove, import and export the addresses that are not sent to
+///
+/// They are refused at RCPT with 550 5.7.1. They come from the providers' events, from the providers' answers, and from
+/// you.
 #[derive(Debug, Args)]
 #[command(after_help = WHERE)]
 pub struct Suppressions {
@@ -261,7 +265,8 @@ impl Remove {
 impl Import {
     fn run(&self) -> Result<(), Failure> {
         acts();
-        let octets = self.octets().map_err(|e| Failure::new(format!("{} cannot be read: {e}", self.file.display())))?;
+        let octets = read_input(&self.file, LARGEST)
+            .map_err(|e| Failure::new(format!("{} cannot be read: {e}", self.file.display())))?;
         let defaults = Defaults { scope: self.scope.clone(), reason: self.reason };
         let rows = exchange::read(&octets, &defaults, SystemTime::now());
         let mut rows = rows.map_err(|e| Failure::new(format!("{}: {e}", self.file.display())))?;
@@ -317,14 +322,6 @@ impl Import {
             1 => Err(Failure::new("1 line cannot be read; it is named above")),
             _ => Err(Failure::new(format!("{bad} lines cannot be read; they are named above"))),
         }
-    }
-
-    fn octets(&self) -> std::io::Result<Vec<u8>> {
-        if self.file.as_os_str() != "-" {
-            return std::fs::read(&self.file);
-        }
-        let mut octets = Vec::new();
-        std::io::stdin().read_to_end(&mut octets).map(|_| octets)
     }
 }
 

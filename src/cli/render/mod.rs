@@ -2,7 +2,6 @@
 
 mod setup;
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::account::AccountArgs;
-use super::{Failure, REFUSED, USAGE};
+use super::{Failure, REFUSED, USAGE, read_input};
 use crate::address::Address;
 use crate::config::Unsupported;
 use crate::controls::{Control, Controls};
@@ -22,6 +21,11 @@ use crate::provider::{self, Batch, Request};
 use crate::reply::Enhanced;
 use setup::Setup;
 
+/// Largest file that is read, in octets; no relay takes such a mail.
+const LARGEST: u64 = 512 << 20;
+
+/// Print the exact API requests that a mail becomes, who gets it as what, and what is lost
+///
 /// Sends nothing and shows no key. Needs no configuration; with --config or --set it renders as that one would. Exit code
 /// 65: the mail would be refused.
 #[derive(Debug, Args)]
@@ -124,13 +128,8 @@ impl Render {
 
     /// The mail. A file with bare line feeds is read as the mail it was before it was saved.
     fn read(&self) -> Result<Bytes, Failure> {
-        let mut raw = Vec::new();
-        let read = if self.file.as_os_str() == "-" {
-            std::io::stdin().read_to_end(&mut raw).map(|_| ())
-        } else {
-            std::fs::read(&self.file).map(|octets| raw = octets)
-        };
-        read.map_err(|e| Failure::new(format!("{} cannot be read: {e}", self.file.display())).with_code(USAGE))?;
+        let wrong = |e| Failure::new(format!("{} cannot be read: {e}", self.file.display())).with_code(USAGE);
+        let mut raw = read_input(&self.file, LARGEST).map_err(wrong)?;
         if memchr::memmem::find(&raw, b"\r\n").is_none() {
             raw = raw.split(|b| *b == b'\n').collect::<Vec<_>>().join(&b"\r\n"[..]);
         }

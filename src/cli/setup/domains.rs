@@ -11,7 +11,7 @@ use crate::cli::table::{columns, yes_or_no};
 use crate::provider::setup::reading::{self, DnsRecord, Domain, Verification};
 use crate::provider::setup::{self, Id, NewDomain, Task};
 
-/// The domains that mail may be sent from.
+/// Add the domains that you send from, with their DNS records, and have them verified (ScaiSend)
 #[derive(Debug, Args)]
 #[command(
     after_help = "Mail with a live key needs a From address in a domain that ScaiSend has verified: add the domain, publish the DNS records that it answers with, and verify.\n\nThis takes a token, in the variable SCAISEND_JWT or in --token-file; an API key that has domains.read and domains.write can stand there in its place. NexusProMail's domains are verified in its dashboard."

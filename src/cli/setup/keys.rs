@@ -13,7 +13,7 @@ use crate::cli::{Failure, was_read};
 use crate::provider::setup::reading;
 use crate::provider::setup::{self, NewKey, Task};
 
-/// ScaiSend's API keys.
+/// Make an API key that can send and no more (ScaiSend)
 #[derive(Debug, Args)]
 #[command(after_help = "This takes a token, in the variable SCAISEND_JWT or in --token-file: keys may not make keys.")]
 pub struct Keys {

@@ -7,7 +7,6 @@ pub mod stats;
 pub mod webhooks;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::{ConfigArgs, Failure, USAGE, note};
 use crate::app;
 use crate::config::layers::{Accounts, Layers, Problem};
 use crate::config::{Provider, ProviderKind};
+use crate::files::read_small;
 use crate::provider::setup::reading;
 use crate::provider::setup::refusal::{self, HOW_TO_GET_A_TOKEN};
 use crate::provider::setup::{self, Credential, Id, Task};
@@ -128,10 +128,8 @@ impl SetupArgs {
     fn token(&self, layers: &Layers) -> Result<Option<Secret>, Failure> {
         let wrong = |text: String| Failure::new(text).with_code(USAGE);
         let (text, origin) = if let Some(path) = &self.token_file {
-            let mut text = String::new();
-            let read = std::fs::File::open(path).and_then(|file| file.take(1 << 16).read_to_string(&mut text));
             let origin = path.display().to_string();
-            read.map_err(|e| wrong(format!("the token cannot be read: {origin}: {e}")))?;
+            let text = read_small(path).map_err(|e| wrong(format!("the token cannot be read: {origin}: {e}")))?;
             (text, origin)
         } else {
             let mut variables = layers.environment.iter().filter(|(name, _)| name == TOKEN_VARIABLE);

@@ -14,7 +14,7 @@ use crate::provider::setup::{self, Days, Task};
 /// The days that are shown if none are named: this one, and so many before.
 const DAYS_BEFORE: u64 = 6;
 
-/// Numbers of each day.
+/// Print the provider's daily numbers: delivered, bounced, called spam (ScaiSend)
 #[derive(Debug, Args)]
 #[command(
     after_help = "With a token (SCAISEND_JWT), else with the account's API key, if that has stats.read. ScaiSend counts at night: what is sent today is there tomorrow. Bounce rate: of the mails that were delivered or bounced. Above 2 % it harms your reputation with the receivers; with `--json` a script can watch it."

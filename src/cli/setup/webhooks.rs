@@ -11,7 +11,7 @@ use crate::provider::setup::reading::{self, Made, Webhook};
 use crate::provider::setup::{self, Id, Task};
 use crate::secret::Secret;
 
-/// Where the provider sends its events.
+/// Register, list and renew the provider's webhooks, whose events tell what became of mails
 #[derive(Debug, Args)]
 #[command(
     after_help = "The provider sends events (bounces, complaints, unsubscribes) to the address that is registered, and signs them with a secret that it tells once; sidepost believes no others.\n\nNexusProMail: with the account's API key; `register` is the only call that it documents.\nScaiSend: with a token (SCAISEND_JWT), else with the account's API key, if that has webhooks.read and webhooks.write."

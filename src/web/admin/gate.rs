@@ -11,7 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::Refusal;
-use crate::network::is_to_this_machine;
+use crate::network::is_for_this_machine;
 use crate::secret::Secret;
 use crate::web::Peer;
 
@@ -63,7 +63,7 @@ impl Gate {
         let (Some(Ok(host)), None) = (hosts.next().map(HeaderValue::to_str), hosts.next()) else {
             return Err("there is no one Host field".to_owned());
         };
-        if !is_to_this_machine(without_port(host)) {
+        if !is_for_this_machine(host) {
             return Err(format!("Host is {host:?}, which is no name of it"));
         }
         let own = format!("http://{host}");
@@ -75,14 +75,6 @@ impl Gate {
             Some(_) => Err("a page of another origin calls".to_owned()),
             None => Ok(()),
         }
-    }
-}
-
-/// `Host` without its port (RFC 9110 §7.2); an IPv6 address stays in its brackets.
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
-        _ => host,
     }
 }
 

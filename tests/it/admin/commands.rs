@@ -202,6 +202,35 @@ fn the_file_of_a_running_relay_is_not_opened() {
     assert!(run(&["suppressions", "list", "--set", &listen]).status.success());
 }
 
+/// Somebody else may have the port of a relay that is stopped: its file is nobody's then, and he is not shown the token.
+#[test]
+fn a_stopped_relay_is_known_by_its_file() {
+    let folder = Folder::new("admin-strangers");
+    seed(&folder);
+    let stranger = Relay::sandbox(&["--set", "web.token=another"]);
+    let listen = format!("web.listen={}", stranger.web);
+    let list = run(&["suppressions", "list", "--set", &listen, "--set", &state(&folder), "--set", "web.token=mine"]);
+    assert!(list.status.success(), "{}", text(&list.stderr));
+}
+
+/// Who renames an account leaves its list behind, and is told.
+#[test]
+fn entries_of_an_account_that_is_gone_are_told_at_the_start() {
+    let folder = Folder::new("admin-renamed");
+    let add = |scope: &str| {
+        said(&on_file(&folder, &["suppressions", "add", "ann@example.net", "--scope", scope]));
+    };
+    drop(Store::open(&folder.settings(), &policy()).unwrap());
+    add("account:main");
+    add("account:sandbox");
+    let mut relay = Relay::sandbox(&["--set", &state(&folder)]);
+    let log = relay.log_until("no account is called");
+    assert!(log.contains("no account is called main,") && log.contains("\"addresses\":1"), "{log}");
+    relay.signal();
+    let rest = relay.rest_of_log();
+    assert!(!rest.contains("no account is called"), "{rest}");
+}
+
 #[test]
 fn where_there_is_nothing_they_say_what_to_do() {
     let folder = Folder::new("admin-nothing");

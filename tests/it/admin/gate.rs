@@ -1,7 +1,7 @@
 //! Who may call.
 
 use super::{call, error, on, path, put};
-use crate::binary::{Relay, run, text};
+use crate::binary::{Relay, run, sidepost, text};
 use crate::store::Folder;
 
 const TOKEN: &str = "CANARY-TOKEN-5b1d";
@@ -96,6 +96,11 @@ fn the_commands_show_the_token_and_keep_it_secret() {
     let set = format!("web.token_file={file}");
     assert!(on(&relay, &["suppressions", "list", "--set", &set]).status.success());
     assert_eq!(on(&relay, &["suppressions", "list", "--token-file", &path(&folder, "none")]).status.code(), Some(64));
+    // The relay and its commands take the one that is set higher up.
+    let config = put(&folder, "c.toml", "web.token = \"another\"\nstate.url = \"memory:\"\n");
+    let mut higher =
+        sidepost(&["suppressions", "list", "--config", &config, "--url", &format!("http://{}", relay.web)]);
+    assert!(higher.env("SIDEPOST_WEB__TOKEN_FILE", &file).status().unwrap().success());
     let wrong = put(&folder, "wrong", "CANARY-WRONG-TOKEN");
     let refused = on(&relay, &["suppressions", "list", "--token-file", &wrong]);
     assert_eq!(refused.status.code(), Some(1));

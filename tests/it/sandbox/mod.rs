@@ -40,7 +40,12 @@ pub fn sandbox() -> (Arc<Sandbox>, mpsc::UnboundedReceiver<Posted>) {
         answered
     };
     (
-        Sandbox::new(Settings { post: Arc::new(post), smtp: "127.0.0.1:2525".to_owned(), alphabet: Alphabet::Ascii }),
+        Sandbox::new(Settings {
+            post: Arc::new(post),
+            smtp: "127.0.0.1:2525".to_owned(),
+            alphabet: Alphabet::Ascii,
+            is_local: true,
+        }),
         posted,
     )
 }
