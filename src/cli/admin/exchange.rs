@@ -22,11 +22,14 @@ const SHOWN: usize = 80;
 /// What is said of a row that goes on over others.
 const UNCLOSED: &str = "a quote is opened here and closed nowhere near: what follows it is not read";
 
-/// What columns and members are called, ours first, in any case; blanks and dashes count as underscores.
-const ADDRESS: &[&str] = &["address", "email", "email_address", "recipient", "recipient_email", "e_mail"];
-const SINCE: &[&str] = &["since", "created", "created_at", "timestamp", "date", "suppressed_at", "added_at"];
+/// What columns and members are called, ours first; of a name its letters and digits count, in any case.
+const ADDRESS: &[&str] = &["address", "email", "emailaddress", "recipient", "recipientemail"];
+const SINCE: &[&str] = &["since", "created", "createdat", "timestamp", "date", "suppressedat", "addedat"];
 const EVIDENCE: &[&str] = &["evidence", "note", "comment", "description", "message"];
-const KIND: &[&str] = &["bounce_type", "type", "kind", "event"];
+const KIND: &[&str] = &["bouncetype", "type", "kind", "event"];
+
+/// What makes a spreadsheet take a cell for a formula. The evidence is the words of whoever refused a mail.
+const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
 /// What holds for rows that do not say it themselves.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +48,8 @@ pub(super) struct Rows {
     pub good: Vec<(Place, NewSuppression)>,
     /// What cannot be read, and why.
     pub bad: Vec<(Place, String)>,
+    /// What was taken, and is not all as it says.
+    pub notes: Vec<(Place, String)>,
     /// Entries whose time is over.
     pub over: usize,
     /// Entries that are on other pages of the provider's list.
@@ -60,7 +65,7 @@ type Fields = BTreeMap<String, String>;
 /// A sentence, if it is in none of them.
 pub(super) fn read(octets: &[u8], defaults: &Defaults, now: SystemTime) -> Result<Rows, String> {
     let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
-    let mut reader = Reader { defaults, now, rows: Rows::default() };
+    let mut reader = Reader { defaults, now, rows: Rows::default(), total: 0, paged: 0 };
     match octets.trim_ascii_start().first() {
         None => {}
         Some(b'{' | b'[') => reader.json(octets)?,
@@ -73,48 +78,69 @@ struct Reader<'a> {
     defaults: &'a Defaults,
     now: SystemTime,
     rows: Rows,
+    /// How long the provider says that its list is, and how much of it has come: it may be in pages.
+    total: usize,
+    paged: usize,
 }
 
 impl Reader<'_> {
-    /// One document (a list, an object with lists, one entry), else an object a line.
+    /// Documents, one after the other: lists, objects with lists, entries. If that breaks off, an object a line.
     fn json(&mut self, octets: &[u8]) -> Result<(), String> {
-        match serde_json::from_slice::<Value>(octets) {
-            Ok(Value::Array(list)) => self.list(&list, None),
-            Ok(Value::Object(whole)) => {
-                let lists = whole.iter().filter_map(|(name, list)| Some((name, list.as_array()?)));
-                let lists: Vec<_> = lists.collect();
-                if lists.is_empty() {
-                    self.value("entry 1".to_owned(), &Value::Object(whole), None);
-                    return Ok(());
+        let mut documents = serde_json::Deserializer::from_slice(octets).into_iter::<Value>();
+        let (mut whole, mut line) = (Vec::new(), (1, 0));
+        while let Some(document) = documents.next() {
+            match document {
+                Ok(document) => {
+                    let end = documents.byte_offset();
+                    line.0 += newlines(octets.get(line.1..end).unwrap_or_default());
+                    line.1 = end;
+                    whole.push((format!("line {}", line.0), document));
                 }
-                let total = whole.get("total").and_then(Value::as_u64).and_then(|total| usize::try_from(total).ok());
-                let found: usize = lists.iter().map(|(_, list)| list.len()).sum();
-                self.rows.missing = total.unwrap_or_default().saturating_sub(found);
-                for (name, list) in lists {
-                    self.list(list, reason_of_list(name));
+                Err(error) if octets.trim_ascii_start().starts_with(b"[") => {
+                    return Err(format!("it begins like JSON and is none: {error}"));
                 }
+                Err(error) => return self.json_lines(octets, &error),
             }
-            Ok(_) => {}
-            Err(whole) if octets.trim_ascii_start().starts_with(b"[") => {
-                return Err(format!("it begins like JSON and is none: {whole}"));
+        }
+        for (place, document) in whole {
+            self.document(place, document);
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, place: Place, document: Value) {
+        let is_entry = |whole: &serde_json::Map<_, _>| whole.keys().any(|name| ADDRESS.contains(&plain(name).as_str()));
+        let whole = match document {
+            Value::Array(list) => return self.list(&list, None),
+            Value::Object(whole) if !is_entry(&whole) && whole.values().any(Value::is_array) => whole,
+            entry => return self.value(place, &entry, None),
+        };
+        let before = self.found();
+        for (name, list) in whole.iter().filter_map(|(name, list)| Some((name, list.as_array()?))) {
+            self.list(list, reason_of_list(name));
+        }
+        let total = whole.get("total").and_then(Value::as_u64).and_then(|total| usize::try_from(total).ok());
+        self.total = self.total.max(total.unwrap_or_default());
+        self.paged += self.found() - before;
+        self.rows.missing = self.total.saturating_sub(self.paged);
+    }
+
+    /// How many entries there were so far, good or not.
+    fn found(&self) -> usize {
+        self.rows.good.len() + self.rows.bad.len() + self.rows.over
+    }
+
+    fn json_lines(&mut self, octets: &[u8], whole: &serde_json::Error) -> Result<(), String> {
+        let text = String::from_utf8_lossy(octets);
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let place = format!("line {}", number + 1);
+            match serde_json::from_str::<Value>(line) {
+                Ok(value) => self.document(place, value),
+                Err(error) => self.rows.bad.push((place, format!("is not JSON: {error}"))),
             }
-            Err(whole) => {
-                let text = String::from_utf8_lossy(octets);
-                let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-                let before = self.rows.good.len();
-                for (number, line) in lines {
-                    let place = format!("line {}", number + 1);
-                    match serde_json::from_str::<Value>(line) {
-                        Ok(value) => self.value(place, &value, None),
-                        Err(error) => self.rows.bad.push((place, format!("is not JSON: {error}"))),
-                    }
-                }
-                if self.rows.good.len() == before && self.rows.bad.len() > 1 {
-                    return Err(format!(
-                        "it begins like JSON and is neither one document ({whole}) nor an object a line"
-                    ));
-                }
-            }
+        }
+        if self.rows.good.is_empty() && self.rows.bad.len() > 1 {
+            return Err(format!("it begins like JSON and is neither one document ({whole}) nor an object a line"));
         }
         Ok(())
     }
@@ -185,7 +211,7 @@ impl Reader<'_> {
     }
 
     fn row(&mut self, place: Place, fields: &Fields, reason: Option<Reason>) {
-        match self.entry(fields, reason) {
+        match self.entry(&place, fields, reason) {
             Ok(Some(entry)) => self.rows.good.push((place, entry)),
             Ok(None) => self.rows.over += 1,
             Err(why) => self.rows.bad.push((place, why)),
@@ -193,11 +219,22 @@ impl Reader<'_> {
     }
 
     /// One entry; `None` if its time is over.
-    fn entry(&self, fields: &Fields, of_list: Option<Reason>) -> Result<Option<NewSuppression>, String> {
-        let first = |names: &[&str]| names.iter().find_map(|name| fields.get(*name).filter(|text| !text.is_empty()));
-        let address = first(ADDRESS).ok_or("has no address")?;
+    fn entry(
+        &mut self,
+        place: &Place,
+        fields: &Fields,
+        of_list: Option<Reason>,
+    ) -> Result<Option<NewSuppression>, String> {
+        let all =
+            |names: &'static [&str]| names.iter().filter_map(|name| fields.get(*name)).filter(|text| !text.is_empty());
+        let first = |names: &'static [&str]| all(names).next();
+        // Where there are several, the street is none.
+        let address = all(ADDRESS).find(|it| it.contains('@')).or_else(|| first(ADDRESS)).ok_or("has no address")?;
         if address.contains('\n') {
             return Err(UNCLOSED.to_owned());
+        }
+        if address.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(format!("{:?} is not in UTF-8; save the file as \"CSV UTF-8\"", beginning(address)));
         }
         Address::from_words(address).map_err(|e| format!("{:?}: {e}", beginning(address)))?;
         let scope = first(&["scope"]).map(|text| text.parse::<Scope>()).transpose()?;
@@ -205,7 +242,14 @@ impl Reader<'_> {
         if until.is_some_and(|until| until <= self.now) {
             return Ok(None);
         }
-        let since = first(SINCE).map(|text| moment(text)).transpose()?;
+        // An address that nobody knows since when is bad is to be protected all the same.
+        let since = first(SINCE).and_then(|text| match moment(text) {
+            Ok(since) => Some(since),
+            Err(why) => {
+                self.rows.notes.push((place.clone(), format!("{why}; it is on the list since now")));
+                None
+            }
+        });
         let (reason, words) = self.reason(fields, of_list);
         Ok(Some(NewSuppression {
             address: address.clone(),
@@ -223,11 +267,12 @@ impl Reader<'_> {
     /// The reason, and the evidence. What the providers call a reason is the words of the bounce.
     fn reason(&self, fields: &Fields, of_list: Option<Reason>) -> (Reason, String) {
         let text = |name: &str| fields.get(name).map(String::as_str).filter(|text| !text.is_empty());
-        let own = text("reason").and_then(|text| text.parse::<Reason>().ok());
+        let own = text("reason").and_then(|text| text.parse::<Reason>().ok().or_else(|| reason_of_kind(text)));
         let kind = KIND.iter().find_map(|name| text(name).and_then(reason_of_kind));
         let bounced = text("status").map(|_| Reason::Bounce);
         let words = text("reason").filter(|_| own.is_none());
         let note = EVIDENCE.iter().find_map(|name| text(name));
+        let note = note.map(|note| note.strip_prefix('\'').filter(|rest| rest.starts_with(FORMULA)).unwrap_or(note));
         let status = text("status").filter(|status| words.is_none_or(|words| !words.contains(status)));
         let words: Vec<&str> = status.into_iter().chain(words).chain(note).collect();
         let reason = own.or(kind).or(self.defaults.reason).or(of_list).or(bounced).unwrap_or(Reason::Manual);
@@ -242,17 +287,21 @@ fn beginning(text: &str) -> String {
 
 /// A name as it is looked for.
 fn plain(name: &str) -> String {
-    name.trim().to_lowercase().replace([' ', '-'], "_")
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+fn newlines(octets: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', octets).count()
 }
 
 /// The members that hold the lists of the providers' answers.
 fn reason_of_list(name: &str) -> Option<Reason> {
     match plain(name).as_str() {
         "bounces" => Some(Reason::Bounce),
-        "spam_reports" | "complaints" => Some(Reason::Complaint),
-        "unsubscribes" | "global_unsubscribes" | "recipient_emails" => Some(Reason::Unsubscribe),
+        "spamreports" | "complaints" => Some(Reason::Complaint),
+        "unsubscribes" | "globalunsubscribes" | "recipientemails" => Some(Reason::Unsubscribe),
         "blocks" => Some(Reason::Blocked),
-        "invalid_emails" => Some(Reason::Dropped),
+        "invalidemails" => Some(Reason::Dropped),
         _ => None,
     }
 }
@@ -260,13 +309,13 @@ fn reason_of_list(name: &str) -> Option<Reason> {
 /// The words of the providers' columns for the sort of an entry.
 fn reason_of_kind(word: &str) -> Option<Reason> {
     match plain(word).as_str() {
-        "hard" | "bounce" | "hard_bounce" | "bounced" | "bounced.hard" => Some(Reason::Bounce),
-        "soft" | "soft_bounce" | "bounced.soft" => Some(Reason::SoftBounces),
+        "hard" | "bounce" | "hardbounce" | "bounced" | "bouncedhard" => Some(Reason::Bounce),
+        "soft" | "softbounce" | "bouncedsoft" => Some(Reason::SoftBounces),
         "block" | "blocked" => Some(Reason::Blocked),
-        "complaint" | "complained" | "spam" | "spam_report" | "spamreport" => Some(Reason::Complaint),
-        "unsubscribe" | "unsubscribed" | "group_unsubscribe" => Some(Reason::Unsubscribe),
+        "complaint" | "complained" | "spam" | "spamreport" => Some(Reason::Complaint),
+        "unsubscribe" | "unsubscribed" | "groupunsubscribe" => Some(Reason::Unsubscribe),
         "invalid" | "dropped" => Some(Reason::Dropped),
-        other => other.parse().ok(),
+        _ => Reason::ALL.iter().copied().find(|reason| plain(reason.name()) == plain(word)),
     }
 }
 
@@ -275,24 +324,35 @@ fn is_source(text: &str) -> bool {
     matches!(text, "operator" | "import") || text.starts_with("webhook:") || text.starts_with("api:")
 }
 
-/// A time as the providers write it: Unix seconds or milliseconds, RFC 3339, a date.
+/// A time as the providers write it: Unix seconds or milliseconds, RFC 3339, RFC 5322, a date (`2026-11-22`, `20261122`).
 fn moment(text: &str) -> Result<SystemTime, String> {
-    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
-    let seconds = match number {
+    let is_number = text.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.');
+    let seconds = match text.parse::<f64>().ok().filter(|_| is_number) {
         // Later than the year 5138 if it were seconds.
         Some(number) if number >= 1e11 => Some(number / 1000.0),
-        Some(number) => Some(number),
-        None => None,
+        Some(number) if number >= 1e8 => Some(number),
+        // Eight digits are a date; what is less is no time at all (before 1973).
+        _ => None,
     };
-    let whole = text.trim_end_matches(" UTC");
-    let whole = if whole.len() == 10 { format!("{whole}T00:00:00Z") } else { whole.to_owned() };
-    let time = match seconds {
-        Some(seconds) => {
-            Duration::try_from_secs_f64(seconds.trunc()).ok().and_then(|span| UNIX_EPOCH.checked_add(span))
+    let since = |seconds: Duration| UNIX_EPOCH.checked_add(seconds);
+    let time = match (seconds, text.as_bytes()) {
+        (Some(seconds), _) => Duration::try_from_secs_f64(seconds.trunc()).ok().and_then(since),
+        (None, [_, _, _, _, b'-', _, _, b'-', _, _]) => date(text),
+        (None, _) if is_number => text
+            .get(..4)
+            .zip(text.get(4..6))
+            .zip(text.get(6..))
+            .and_then(|((year, month), day)| date(&format!("{year}-{month}-{day}"))),
+        (None, _) => {
+            let whole = unix_seconds(text).or_else(|| unix_seconds(text.trim_end_matches(" UTC")));
+            whole.map(Duration::from_secs).and_then(since)
         }
-        None => unix_seconds(&whole).and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds))),
     };
     time.ok_or_else(|| format!("{text:?} is no time: neither Unix seconds nor like 2026-11-22T09:00:00Z"))
+}
+
+fn date(text: &str) -> Option<SystemTime> {
+    unix_seconds(&format!("{text}T00:00:00Z")).and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
 }
 
 /// What stands between the cells of the first line.
@@ -315,6 +375,7 @@ impl CsvOut {
     pub(super) fn write(&mut self, entry: &SuppressionEntry) -> Result<(), String> {
         let SuppressionEntry { address, scope, reason, source, since, until, evidence } = entry;
         let until = until.as_deref().unwrap_or_default();
+        let evidence = if evidence.starts_with(FORMULA) { &format!("'{evidence}") } else { evidence };
         self.0.write_record([address, scope, reason, source, since, until, evidence]).map_err(|e| e.to_string())
     }
 

@@ -5,6 +5,7 @@ mod exchange;
 pub mod messages;
 mod story;
 pub mod suppressions;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};

@@ -1,27 +1,15 @@
 //! `suppressions`: the addresses that are not sent to.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
-use std::time::SystemTime;
-
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use http::Method;
 
-use super::exchange::{self, CsvOut, Defaults};
-use super::{AdminArgs, Client, Failure, ListArgs, Target, WHERE, note, print_json};
+use super::transfer::{Export, Import};
+use super::{AdminArgs, Failure, ListArgs, Target, WHERE, note, print_json};
 use crate::address::Address;
-use crate::cli::table::{Column, counted, moment, or_dash, printable};
-use crate::cli::{acts, read_input};
+use crate::cli::acts;
+use crate::cli::table::{Column, moment, or_dash, printable};
 use crate::suppression::{Reason, Scope};
 use crate::web::admin::wire::{Added, NewSuppression, Removed, SuppressionEntry};
-
-/// Entries that are put on the list at a time.
-const CHUNK: usize = 1000;
-/// Largest file that is imported, in octets: some millions of addresses.
-const LARGEST: u64 = 512 << 20;
-/// So often a long import says how far it is.
-const EACH: usize = 10_000;
 
 /// List, add, remove, import and export the addresses that are not sent to
 ///
@@ -111,50 +99,6 @@ struct Remove {
     of: AdminArgs,
 }
 
-#[derive(Debug, Args)]
-#[command(
-    after_help = "It reads CSV with a column \"email\" or \"address\" (and reason, created, status, scope, until, in any order), and JSON: the answers of GET /v3/suppression/bounces and its like, or our own export. What is on the list already stays. What has no end of its own ends like what an event of its sort would have put there: soft bounces and blocks after suppression.soft_bounce_expiry. Exit code 1: some lines could not be read; they are named, and all others are on the list; or the answer is one page of a longer list.\n\nExamples:\n  sidepost suppressions import bounces.csv --reason bounce --scope account:main\n  curl -H \"Authorization: Bearer $KEY\" \"$URL/v3/suppression/bounces?limit=500\" |\n    sidepost suppressions import -"
-)]
-struct Import {
-    /// The file; - is standard input
-    file: PathBuf,
-    /// Why, for lines that do not say it
-    #[arg(long)]
-    reason: Option<Reason>,
-    /// Whose mail, for lines that do not say it [default: *]
-    #[arg(long)]
-    scope: Option<Scope>,
-    /// Only say what would be done
-    #[arg(long)]
-    dry_run: bool,
-    /// Print a JSON object
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    of: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sidepost suppressions export --format json backup.jsonl")]
-struct Export {
-    /// The file [default: standard output]
-    file: Option<PathBuf>,
-    /// csv, or json: one object a line
-    #[arg(long, value_enum, default_value = "csv")]
-    format: Format,
-    /// The same as --format json
-    #[arg(long, conflicts_with = "format")]
-    json: bool,
-    #[command(flatten)]
-    of: AdminArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Csv,
-    Json,
-}
-
 impl Suppressions {
     pub(in crate::cli) fn run(&self) -> Result<(), Failure> {
         match &self.action {
@@ -196,6 +140,12 @@ impl List {
 impl Add {
     fn run(&self) -> Result<(), Failure> {
         acts();
+        if self.address.local() == "*" {
+            let domain = self.address.domain();
+            note(&format!(
+                "note: * is no pattern here, but a mailbox; smtp.recipients.deny = [\"*@{domain}\"] refuses all of them"
+            ));
+        }
         let new = NewSuppression {
             address: self.address.to_string(),
             scope: Some(self.scope.to_string()),
@@ -228,7 +178,7 @@ fn whose(scope: &str) -> String {
     }
 }
 
-fn warn_of(accounts: &[String]) {
+pub(super) fn warn_of(accounts: &[String]) {
     if !accounts.is_empty() {
         note(&format!("note: the configuration has no account {}; is it a slip?", accounts.join(", ")));
     }
@@ -259,210 +209,5 @@ impl Remove {
             sayln!("The provider may have it on a list of its own, too, and drop the mail: take it off there as well.");
         }
         Ok(())
-    }
-}
-
-impl Import {
-    fn run(&self) -> Result<(), Failure> {
-        acts();
-        let octets = read_input(&self.file, LARGEST)
-            .map_err(|e| Failure::new(format!("{} cannot be read: {e}", self.file.display())))?;
-        let defaults = Defaults { scope: self.scope.clone(), reason: self.reason };
-        let rows = exchange::read(&octets, &defaults, SystemTime::now());
-        let mut rows = rows.map_err(|e| Failure::new(format!("{}: {e}", self.file.display())))?;
-        let good = std::mem::take(&mut rows.good);
-        let found = good.len();
-        let mut done = Done::default();
-        if !self.dry_run && found > 0 {
-            let client = self.of.open()?;
-            for chunk in good.chunks(CHUNK) {
-                let before = done.count();
-                let sent = done.send(&client, chunk, &mut rows.bad);
-                sent.map_err(|failure| {
-                    Failure::new(format!(
-                        "{}\n{} of {found} are on the list; import the file again, what is there already does no harm",
-                        failure.message,
-                        done.count()
-                    ))
-                })?;
-                if found > EACH && done.count() / EACH > before / EACH {
-                    note(&format!("{} of {found}", done.count()));
-                }
-            }
-        }
-        warn_of(&done.unknown);
-        rows.over += done.over;
-        rows.bad.iter().for_each(|(place, why)| note(&format!("{place}: {why}")));
-        let bad = rows.bad.len();
-        if self.json {
-            print_json(
-                &serde_json::json!({ "found": found, "added": done.added, "known": done.known, "over": rows.over, "bad": bad, "dry_run": self.dry_run }),
-            )?;
-        } else if self.dry_run {
-            sayln!("{} would be put on the list", counted(found, "address", "addresses"));
-        } else {
-            let all = counted(done.count(), "address is", "addresses are");
-            sayln!("{all} on the list now: {} new, {} known before", done.added, done.known);
-        }
-        if found + bad + rows.over == 0 {
-            note("there is no address in the file");
-        }
-        if rows.over > 0 {
-            let over = counted(rows.over, "entry was", "entries were");
-            note(&format!("{over} left out: the time of it is over"));
-        }
-        if rows.missing > 0 {
-            return Err(Failure::new(format!(
-                "the list has {} more than this page of it: import the other pages, too (limit=500&offset=500 and so on)",
-                counted(rows.missing, "entry", "entries")
-            )));
-        }
-        match bad {
-            0 => Ok(()),
-            1 => Err(Failure::new("1 line cannot be read; it is named above")),
-            _ => Err(Failure::new(format!("{bad} lines cannot be read; they are named above"))),
-        }
-    }
-}
-
-/// How far an import is.
-#[derive(Debug, Default)]
-struct Done {
-    added: usize,
-    known: usize,
-    over: usize,
-    unknown: Vec<String>,
-}
-
-impl Done {
-    fn count(&self) -> usize {
-        self.added + self.known
-    }
-
-    /// Puts a part on the list. Should the relay find fault with it, half by half: one bad line is to spoil no other.
-    fn send(
-        &mut self,
-        client: &Client,
-        rows: &[(exchange::Place, NewSuppression)],
-        bad: &mut Vec<(exchange::Place, String)>,
-    ) -> Result<(), Failure> {
-        let entries: Vec<&NewSuppression> = rows.iter().map(|(_, entry)| entry).collect();
-        let (status, answer) = client.call(&Method::POST, "/api/suppressions", Some(&entries))?;
-        let failure = match client.read::<Added>(status, &answer) {
-            Ok(added) => {
-                self.added += added.added;
-                self.known += added.known;
-                self.over += added.over;
-                self.unknown.extend(added.unknown_accounts);
-                self.unknown.sort_unstable();
-                self.unknown.dedup();
-                return Ok(());
-            }
-            Err(failure) => failure,
-        };
-        match rows {
-            [(place, _)] if status == 400 => {
-                bad.push((place.clone(), failure.message));
-                Ok(())
-            }
-            _ if status == 400 || status == 413 => {
-                let (one, other) = rows.split_at(rows.len() / 2);
-                self.send(client, one, bad)?;
-                self.send(client, other, bad)
-            }
-            _ => Err(failure),
-        }
-    }
-}
-
-impl Export {
-    fn run(&self) -> Result<(), Failure> {
-        let client = self.of.open()?;
-        let as_json = self.json || self.format == Format::Json;
-        let mut out = Out::open(self.file.as_ref())?;
-        let wrong = |e: String| Failure::new(e);
-        let mut csv = CsvOut::new().map_err(wrong)?;
-        let mut count = 0;
-        client.pages(
-            &Target::new("/api/suppressions"),
-            "suppressions",
-            usize::MAX,
-            |page: Vec<SuppressionEntry>| {
-                count += page.len();
-                let mut octets = Vec::new();
-                for entry in &page {
-                    if as_json {
-                        serde_json::to_writer(&mut octets, entry).map_err(|e| Failure::new(e.to_string()))?;
-                        octets.push(b'\n');
-                    } else {
-                        csv.write(entry).map_err(wrong)?;
-                    }
-                }
-                if !as_json {
-                    octets = csv.take().map_err(wrong)?;
-                }
-                out.write(&octets)
-            },
-        )?;
-        if out.finish()? {
-            sayln!("{} in the file", counted(count, "entry is", "entries are"));
-        }
-        Ok(())
-    }
-}
-
-/// Where an export goes. A file is written beside the one that is there, and takes its place when it is whole.
-enum Out {
-    Standard,
-    File { path: PathBuf, beside: Option<PathBuf>, file: File },
-}
-
-impl Out {
-    fn open(file: Option<&PathBuf>) -> Result<Self, Failure> {
-        let Some(path) = file.filter(|file| file.as_os_str() != "-") else { return Ok(Self::Standard) };
-        let wrong = |error| Failure::new(format!("{} cannot be written: {error}", path.display()));
-        let path = path.canonicalize().unwrap_or_else(|_| path.clone());
-        let there = std::fs::metadata(&path).ok();
-        if there.as_ref().is_some_and(|there| !there.is_file()) {
-            return Ok(Self::File { file: File::create(&path).map_err(wrong)?, path, beside: None });
-        }
-        let beside = path.with_added_extension("new");
-        let file = File::create(&beside).map_err(wrong)?;
-        if let Some(there) = there {
-            file.set_permissions(there.permissions()).map_err(wrong)?;
-        }
-        Ok(Self::File { path, beside: Some(beside), file })
-    }
-
-    fn write(&mut self, octets: &[u8]) -> Result<(), Failure> {
-        match self {
-            Self::Standard => {
-                say!("{}", String::from_utf8_lossy(octets));
-                Ok(())
-            }
-            Self::File { path, file, .. } => {
-                let path = path.display();
-                file.write_all(octets).map_err(|e| Failure::new(format!("{path} cannot be written: {e}")))
-            }
-        }
-    }
-
-    /// The whole is there; whether it is in a file.
-    fn finish(mut self) -> Result<bool, Failure> {
-        let Self::File { path, beside, file } = &mut self else { return Ok(false) };
-        if let Some(whole) = beside {
-            let done = file.sync_all().and_then(|()| std::fs::rename(whole, &path));
-            done.map_err(|e| Failure::new(format!("{} cannot be written: {e}", path.display())))?;
-            *beside = None;
-        }
-        Ok(true)
-    }
-}
-
-impl Drop for Out {
-    fn drop(&mut self) {
-        if let Self::File { beside: Some(part), .. } = self {
-            let _ = std::fs::remove_file(part);
-        }
     }
 }

@@ -65,6 +65,11 @@ fn the_providers_lists_are_read() {
         ("tabs.csv", "type\taddress\nComplaint\tann@example.com\n".to_owned(), vec![], ("complaint", "", false)),
         ("plain.txt", "ann@example.com\n".to_owned(), vec![], ("manual", "", false)),
         ("strings.json", "[\"ann@example.com\"]".to_owned(), vec!["--reason", "bounce"], ("bounce", "", false)),
+        // Postmark's answer, and what other programs write.
+        ("postmark.json", "{\"Suppressions\":[{\"EmailAddress\":\"ann@example.com\",\"SuppressionReason\":\"HardBounce\",\"Created\":\"20260102\"}],\"Errors\":[]}".to_owned(), vec!["--reason", "bounce"], ("bounce", "", false)),
+        ("tags.json", "{\"email\": \"Ann <ann@example.com>\", \"tags\": [\"a\"], \"reason\": \"Complaint\"}".to_owned(), vec![], ("complaint", "", false)),
+        ("crm.csv", "Email Address,Address,City\nann@example.com,Main St 1,Berlin\n".to_owned(), vec![], ("manual", "", false)),
+        ("mailgun.csv", "address,created_at\nann@example.com,\"Fri, 02 Jan 2026 03:04:05 UTC\"\n".to_owned(), vec![], ("manual", "", true)),
         ("lines.jsonl", "{\"address\": \"ann@example.com\", \"note\": \"x\"}\n".to_owned(), vec!["--scope", "account:sandbox"], ("manual", "x", false)),
     ] {
         let relay = Relay::sandbox(&[]);
@@ -97,18 +102,18 @@ fn bad_lines_are_named_and_the_others_are_imported() {
     let file = put(&folder, "bad.csv", csv);
     let dry = on(&relay, &["suppressions", "import", &file, "--dry-run"]);
     assert_eq!(dry.status.code(), Some(1));
-    assert_eq!(text(&dry.stdout), "2 addresses would be put on the list\n");
+    assert_eq!(text(&dry.stdout), "3 addresses would be put on the list\n");
     assert_eq!(get(relay.web, "/api/suppressions")["suppressions"], json!([]));
     let output = on(&relay, &["suppressions", "import", &file]);
     assert_eq!(output.status.code(), Some(1));
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(out, "2 addresses are on the list now: 2 new, 0 known before\n");
+    assert_eq!(out, "3 addresses are on the list now: 3 new, 0 known before\n");
     for words in [
         "line 3: \"not an address\"",
-        "line 5: \"last week\" is no time",
         "line 6: \"everyone\" is no scope",
+        "line 5: \"last week\" is no time: neither Unix seconds nor like 2026-11-22T09:00:00Z; it is on the list since now",
         "1 entry was left out",
-        "3 lines cannot be read",
+        "2 lines cannot be read",
     ] {
         assert!(err.contains(words), "{words}: {err}");
     }
@@ -126,6 +131,13 @@ fn bad_lines_are_named_and_the_others_are_imported() {
     }
     for (name, body, words) in [
         ("page.json", "{\"bounces\": [{\"email\": \"p@b.example\"}], \"total\": 900}", "899 entries more"),
+        (
+            "pages.json",
+            "{\"bounces\": [\"a@b.example\"], \"total\": 3}\n{\"bounces\": [\"c@d.example\"], \"total\": 3}\n",
+            "1 entry more",
+        ),
+        ("noise.txt", &format!("email\n{}", "x\n".repeat(30)), "and 10 more like these"),
+        ("empty", "", "there is no address in it"),
         ("reason.csv", "email,reason\na@b.example,\"550\nc@d.example,550\n", "line 2: a quote is opened here"),
         ("open.csv", "email\n\"a@b.example\nc@d.example\n", "line 2: a quote is opened here"),
         ("words.txt", "hello\nworld\n", "no CSV with a column"),
@@ -136,6 +148,37 @@ fn bad_lines_are_named_and_the_others_are_imported() {
         assert_eq!(output.status.code(), Some(1), "{name}");
         assert!(text(&output.stderr).contains(words), "{name}: {}", text(&output.stderr));
     }
+}
+
+/// What a spreadsheet of western Europe saves is no UTF-8, and another address is nobody's.
+#[test]
+fn an_address_that_is_not_utf8_is_told_and_pages_come_together() {
+    let (relay, folder) = (Relay::sandbox(&[]), Folder::new("admin-latin"));
+    let file = folder.path().join("latin.csv");
+    fs::write(&file, b"email\nj\xf6rg@example.com\nann@example.com\n").unwrap();
+    let output = on(&relay, &["suppressions", "import", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("line 2: ") && text(&output.stderr).contains("CSV UTF-8"), "{output:?}");
+    let pages =
+        "{\"bounces\": [\"ben@example.com\"], \"total\": 2}\n{\"bounces\": [\"eve@example.com\"], \"total\": 2}\n";
+    said(&on(&relay, &["suppressions", "import", &put(&folder, "pages.json", pages)]));
+    let found: Vec<String> = list(&relay).into_iter().collect();
+    assert_eq!(found.len(), 3, "{found:?}");
+}
+
+/// Who refused a mail chose the words; in a spreadsheet they are to be words.
+#[test]
+fn evidence_is_no_formula() {
+    let (relay, folder) = (Relay::sandbox(&[]), Folder::new("admin-formula"));
+    let evidence = "=HYPERLINK(\"http://evil.example\")";
+    said(&on(&relay, &["suppressions", "add", "ann@example.com", "--note", evidence]));
+    let file = path(&folder, "list.csv");
+    said(&on(&relay, &["suppressions", "export", &file]));
+    let csv = fs::read_to_string(&file).unwrap();
+    assert!(csv.contains(",\"'=HYPERLINK("), "{csv}");
+    let other = Relay::sandbox(&[]);
+    said(&on(&other, &["suppressions", "import", &file]));
+    assert_eq!(list(&other), list(&relay));
 }
 
 /// From a pipe, long, and in seconds: the time is not measured, but a call an entry would be felt.
