@@ -246,7 +246,7 @@ impl Running {
         let (policy, shown) = (config.suppression.clone(), config.log.addresses);
         let admin = build_admin(&config.providers, store.clone(), policy, shown, events.bell.clone())?;
         let admin = admin.router(Gate::new(&config.web.token, web_address));
-        let web = Web { metrics, accounts: states(relay), store: store_trouble(store.clone()), lost: ground.lost };
+        let web = Web { metrics, accounts: states(relay), store: store_trouble(store), lost: ground.lost };
         let (mut router, mut most_per_client) = (web::router(web).merge(admin), web::MAX_PER_CLIENT);
         if sandbox.is_some() {
             let is_local = web_address.ip().to_canonical().is_loopback();
@@ -261,7 +261,6 @@ impl Running {
         tokio::spawn(web::serve(ground.web, router, most_per_client, web_shutdown.clone()));
         let accounts = config.providers.iter().map(|(name, account)| (name.clone(), provider::send_url(account)));
         let accounts = accounts.collect();
-        tokio::spawn(warn_of_strangers(store, config.providers.into_keys().collect()));
         let drain = config.delivery.drain;
         Ok(Self { server, smtp, web: web_address, events, accounts, web_shutdown, drain, signals })
     }
@@ -279,6 +278,8 @@ impl Running {
         for (account, api) in &self.accounts {
             info!(account, api, "sends through");
         }
+        let names = self.accounts.iter().map(|(name, _)| name.clone()).collect();
+        tokio::spawn(warn_of_strangers(self.events.store.clone(), names));
     }
 
     /// The first lines of the sandbox.

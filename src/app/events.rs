@@ -31,7 +31,8 @@ pub(super) struct Events {
     pub(super) address: Option<SocketAddr>,
     /// To be rung when stored events are to be acted on again.
     pub(super) bell: Bell,
-    store: Store,
+    /// Where they are kept.
+    pub(super) store: Store,
     receiving: TaskTracker,
     stop_receiving: CancellationToken,
     working: TaskTracker,

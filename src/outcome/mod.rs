@@ -57,6 +57,16 @@ impl Outcome {
     }
 }
 
+/// Reads the word of an outcome.
+///
+/// # Errors
+/// There is none of that name; which there are.
+pub fn word_of(text: &str) -> Result<&'static str, String> {
+    let words = || std::iter::once("accepted").chain(TABLE.iter().map(|row| row.name));
+    let found = words().find(|word| *word == text);
+    found.ok_or_else(|| format!("{text:?} is no outcome; there are {}", words().collect::<Vec<_>>().join(", ")))
+}
+
 /// The API's words without the addresses that they may quote.
 pub fn without_addresses(words: &str) -> String {
     let hidden = words.split(' ').map(|word| if word.contains('@') { "(address)" } else { word });

@@ -422,6 +422,8 @@ fn arguments_that_cannot_be_right_are_not_sent() {
         &["keys", "create", "--name", "a"],
         &["keys", "create", "--name", "a", "--environment", "prod"],
         &["keys", "create", "--name", "a", "--environment", "live", "--expires-at", "soon"],
+        &["keys", "create", "--name", "a", "--environment", "live", "--expires-at", "2020-01-31"],
+        &["keys", "create", "--name", "a", "--environment", "live", "--scopes", ""],
         &["stats", "--start-date", "1.4.2026"],
         &["stats", "--start-date", "2026-04-02", "--end-date", "2026-04-01"],
     ] {

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Account, SetupArgs, print_json};
 use crate::address::{Address, Alphabet};
 use crate::cli::Failure;
-use crate::cli::table::{columns, yes_or_no};
+use crate::cli::table::{columns, printable, yes_or_no};
 use crate::provider::setup::reading::{self, DnsRecord, Domain, Verification};
 use crate::provider::setup::{self, Id, NewDomain, Task};
 
@@ -101,7 +101,10 @@ impl Add {
             return print_json(&added);
         }
         if added.dns_records.is_empty() {
-            sayln!("{answer}\n\nThe answer has no records that sidepost can read; the whole of it is above.");
+            sayln!(
+                "{}\n\nThe answer has no records that sidepost can read; the whole of it is above.",
+                printable(&answer.to_string())
+            );
         } else {
             sayln!("Publish these records in the DNS of {}:\n", self.domain);
             say!("{}", records(&added.dns_records));

@@ -1,14 +1,16 @@
 //! `keys`: an API key that can do what a sender needs and no more.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::secret_file::OutArgs;
 use super::webhooks::kept;
 use super::{SetupArgs, print_json};
+use crate::cli::table::printable;
 use crate::cli::{Failure, was_read};
 use crate::provider::setup::reading;
 use crate::provider::setup::{self, NewKey, Task};
@@ -41,7 +43,7 @@ struct Create {
     environment: String,
     /// What it may do. For sending mail.send is enough; mail.schedule is for mails that ask for a time, suppressions.read,
     /// webhooks.read, webhooks.write and stats.read for those commands
-    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "mail.send")]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "mail.send", value_parser = NonEmptyStringValueParser::new())]
     scopes: Vec<String>,
     /// Until when, as 2027-01-31 or 2027-01-31T12:00:00Z [default: for ever]
     #[arg(long, value_name = "TIME", value_parser = time)]
@@ -56,7 +58,11 @@ struct Create {
 fn time(text: &str) -> Result<String, String> {
     let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
     let parsed = humantime::parse_rfc3339(&whole);
-    parsed.map(|_| whole).map_err(|_| "is no time like 2027-01-31 or 2027-01-31T12:00:00Z".to_owned())
+    match parsed {
+        Ok(time) if time <= SystemTime::now() => Err("is over; the key would be good for nothing".to_owned()),
+        Ok(_) => Ok(whole),
+        Err(_) => Err("is no time like 2027-01-31 or 2027-01-31T12:00:00Z".to_owned()),
+    }
 }
 
 impl Keys {
@@ -85,7 +91,7 @@ impl Create {
         let file = self.out.open()?;
         let made = reading::api_key(&call.json()?);
         let Some(key) = &made.secret else {
-            sayln!("{}", made.answer);
+            sayln!("{}", printable(&made.answer));
             return Err(Failure::new(
                 "no field of the answer is known to be the key; the whole answer is printed above",
             ));

@@ -114,7 +114,10 @@ impl SetupArgs {
             return Ok(((*name).clone(), (*account).clone()));
         }
         let names: Vec<&str> = accounts.keys().map(String::as_str).collect();
-        let text = if names.is_empty() {
+        let unknown = self.account.as_ref().filter(|name| !accounts.contains_key(*name));
+        let text = if let (Some(name), false) = (unknown, names.is_empty()) {
+            format!("there is no account {name}; there are: {}", names.join(", "))
+        } else if names.is_empty() {
             format!(
                 "no account: set NEXUSPROMAIL_API_KEY or {KEY_VARIABLE}, name a file with --config; or, for ScaiSend, a token is enough: {HOW_TO_GET_A_TOKEN}"
             )

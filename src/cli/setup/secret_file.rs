@@ -33,7 +33,9 @@ impl OutArgs {
             Failure::new(text).with_code(USAGE)
         };
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(wrong)?;
-        Ok(Some(SecretFile { path: path.clone(), file, kept: false }))
+        // The configuration that names it is read elsewhere, by somebody with another working directory.
+        let path = path.canonicalize().map_err(wrong)?;
+        Ok(Some(SecretFile { path, file, kept: false }))
     }
 }
 

@@ -20,7 +20,7 @@ const DAYS_BEFORE: u64 = 6;
     after_help = "With a token (SCAISEND_JWT), else with the account's API key, if that has stats.read. ScaiSend counts at night: what is sent today is there tomorrow. Bounce rate: of the mails that were delivered or bounced. Above 2 % it harms your reputation with the receivers; with `--json` a script can watch it."
 )]
 pub struct Stats {
-    /// The first day, as 2026-11-01 [default: six days ago]
+    /// The first day, as 2026-11-01 [default: six days before the last]
     #[arg(long, value_name = "DAY", value_parser = day)]
     start_date: Option<String>,
     /// The last day [default: today]
@@ -44,7 +44,9 @@ fn day_of(time: SystemTime) -> String {
 impl Stats {
     pub(in crate::cli) fn run(&self) -> Result<(), Failure> {
         let before = Duration::from_hours(24 * DAYS_BEFORE);
-        let start = self.start_date.clone().unwrap_or_else(|| day_of(SystemTime::now() - before));
+        let last = self.end_date.as_deref().and_then(|day| humantime::parse_rfc3339(&format!("{day}T00:00:00Z")).ok());
+        let start = self.start_date.clone();
+        let start = start.unwrap_or_else(|| day_of(last.unwrap_or_else(SystemTime::now) - before));
         if let Some(end) = self.end_date.as_ref().filter(|end| **end < start) {
             return Err(Failure::new(format!("the last day, {end}, is before the first, {start}")).with_code(USAGE));
         }

@@ -13,6 +13,7 @@ use super::query::{self, Parameters};
 use super::wire::{EventEntry, MessagePage, MessageWhole, ProviderMessages, ProviderStatus, Recipient};
 use super::{Account, Admin, Refusal};
 use crate::address::{Address, Alphabet};
+use crate::outcome::word_of;
 use crate::provider::status;
 use crate::store::{EventQuery, MessageQuery, MessageRecord, SuppressionQuery};
 
@@ -28,12 +29,13 @@ const MOST_ASKED: usize = 10;
 pub(super) async fn list(State(admin): State<Arc<Admin>>, uri: Uri) -> Result<Json<MessagePage>, Refusal> {
     let known = ["recipient", "sender", "id", "account", "outcome", "since", "until", "after", "limit"];
     let asked = Parameters::of(&uri, &known)?;
+    let outcome = asked.text("outcome").map(|text| word_of(&text).map(str::to_owned));
     let page = admin.store.messages(MessageQuery {
         id: asked.text("id"),
         recipient: asked.address("recipient")?.map(|address| address.to_string()),
         sender: asked.address("sender")?.map(|address| address.to_string()),
         account: asked.text("account"),
-        outcome: asked.text("outcome"),
+        outcome: outcome.transpose().map_err(|e| Refusal::wrong(format!("outcome: {e}")))?,
         since: asked.past("since")?,
         until: asked.past("until")?,
         after: asked.after(LIST)?,

@@ -29,6 +29,7 @@ fn bad_input_is_told_what_is_wrong() {
         ("GET", "/api/messages?since=yesterday", "", 400, "write 2026-11-22T09:00:00Z, 2026-11-22, or a duration"),
         ("GET", "/api/messages?since=2026-13-45", "", 400, "is no time"),
         ("GET", "/api/events?kind=exploded", "", 400, "there are queued"),
+        ("GET", "/api/messages?outcome=bounced", "", 400, "there are accepted, "),
         ("GET", "/api/events/one", "", 400, "is no number"),
         ("GET", "/api/events/-1", "", 400, "is no number"),
         ("GET", "/api/messages/%ff", "", 400, "percent-encode"),
