@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use crate::address::Alphabet;
 use crate::config::advice::warnings;
 use crate::config::listen::{Listen, Place};
-use crate::config::{Config, LogAddresses, Provider as Settings, Smtp};
+use crate::config::{Config, LogAddresses, Provider as Settings, ProviderKind, Smtp};
 use crate::files::read_small;
 use crate::metrics::Metrics;
 use crate::outcome::{Cause, Kind, without_addresses};
@@ -35,6 +35,7 @@ use crate::relay::ledger;
 use crate::relay::{Memory, Relay};
 use crate::route::Routes;
 use crate::sandbox::{self, Sandbox};
+use crate::secret::Secret;
 use crate::sender::SenderPolicy;
 use crate::smtp::inherited::Inherited;
 use crate::smtp::listener::Door;
@@ -133,11 +134,12 @@ pub fn serve(config: Config) -> Result<(), Fault> {
     })
 }
 
-/// Runs the relay and a stand-in for the API in one process. The first lines printed say what to do.
+/// Runs the relay and a stand-in for the API in one process. The first lines printed say what to do. `private`: what
+/// SendGrid's events are signed with; the others are with the account's secret.
 ///
 /// # Errors
 /// As [`serve`].
-pub fn sandbox(mut config: Config) -> Result<(), Fault> {
+pub fn sandbox(mut config: Config, private: Option<Secret>) -> Result<(), Fault> {
     run(async move {
         let logging = logging::start(&config.log)?;
         let ground = Ground::open(&config, &logging).await?;
@@ -145,7 +147,7 @@ pub fn sandbox(mut config: Config) -> Result<(), Fault> {
         for account in config.providers.values_mut() {
             account.base_url = format!("http://{page}");
         }
-        let relay = Running::start(config, ground, Some(page), Inherited::default()).await?;
+        let relay = Running::start(config, ground, Some(StandIn { private }), Inherited::default()).await?;
         relay.greet(page);
         relay.announce();
         relay.until_signal().await
@@ -186,6 +188,11 @@ fn run(program: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
     ended
 }
 
+/// That there is a stand-in for the API, and what its SendGrid events are signed with.
+struct StandIn {
+    private: Option<Secret>,
+}
+
 /// Everything that runs.
 struct Running {
     server: Arc<Server<Relay>>,
@@ -200,11 +207,11 @@ struct Running {
 }
 
 impl Running {
-    /// Binds, then serves. `sandbox` is where the page is, if there is one.
+    /// Binds, then serves.
     async fn start(
         mut config: Config,
         ground: Ground,
-        sandbox: Option<SocketAddr>,
+        sandbox: Option<StandIn>,
         inherited: Inherited,
     ) -> Result<Self, Fault> {
         let signals = Signals::new()?;
@@ -248,11 +255,11 @@ impl Running {
         let admin = admin.router(Gate::new(&config.web.token, web_address));
         let web = Web { metrics, accounts: states(relay), store: store_trouble(store), lost: ground.lost };
         let (mut router, mut most_per_client) = (web::router(web).merge(admin), web::MAX_PER_CLIENT);
-        if sandbox.is_some() {
+        if let Some(StandIn { private }) = sandbox {
             let is_local = web_address.ip().to_canonical().is_loopback();
             let settings = sandbox::Settings { post: webhook_post()?, smtp: first_address(&smtp), alphabet, is_local };
             let sandbox = Sandbox::new(settings);
-            report_events(&sandbox, &config, events.address);
+            report_events(&sandbox, &config, private.as_ref(), events.address);
             router = router.merge(sandbox.router());
             // A relay has as many connections to its API as it likes.
             most_per_client = web::MAX_CONNECTIONS;
@@ -478,10 +485,11 @@ fn losses(store: Store, log_lines: impl Fn() -> u64 + Send + Sync + 'static) -> 
 }
 
 /// Lets the sandbox report what becomes of mails to this process itself, signed with its own secrets.
-fn report_events(sandbox: &Sandbox, config: &Config, webhooks: Option<SocketAddr>) {
+fn report_events(sandbox: &Sandbox, config: &Config, private: Option<&Secret>, webhooks: Option<SocketAddr>) {
     let Some(address) = webhooks else { return };
     for (name, account) in &config.providers {
-        if let Some(secret) = account.webhook_secrets.first() {
+        let shared = account.webhook_secrets.first();
+        if let Some(secret) = if account.kind == ProviderKind::SendGrid { private } else { shared } {
             sandbox.report_to(account.kind, format!("http://{address}/webhooks/{name}"), secret.clone());
         }
     }

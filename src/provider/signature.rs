@@ -192,6 +192,11 @@ fn hmac(secret: &Secret, parts: &[&[u8]]) -> Option<Hmac<Sha256>> {
     Some(code)
 }
 
+/// The public key of a point on P-256, as SendGrid's settings show it.
+pub fn public_key(point: &[u8]) -> String {
+    STANDARD.encode([P256_PREFIX, point].concat())
+}
+
 fn public_point(key: &Secret) -> Option<Vec<u8>> {
     let der = STANDARD.decode(key.expose().trim()).ok()?;
     let point = der.strip_prefix(P256_PREFIX)?;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::curve;
 use super::mailbox::Mail;
 use super::steering::{self, Fate};
 use super::webhooks::Webhook;
@@ -85,12 +86,13 @@ pub fn names(api: ProviderKind, fate: Fate) -> &'static [&'static str] {
         (ProviderKind::NexusProMail, Fate::Bounced) => &["bounced.hard"],
         (ProviderKind::NexusProMail, Fate::Complained) => &["delivered", "complained"],
         (ProviderKind::NexusProMail, Fate::Unsubscribed) => &["delivered", "unsubscribed"],
-        (ProviderKind::ScaiSend, Fate::Delivered) => &["processed", "delivered"],
-        (ProviderKind::ScaiSend, Fate::Bounced) => &["processed", "bounce"],
         (ProviderKind::ScaiSend, Fate::Complained) => &["processed", "delivered", "spam_report"],
-        (ProviderKind::ScaiSend, Fate::Unsubscribed) => &["processed", "delivered", "unsubscribe"],
-        // SendGrid's are signed with an elliptic curve, which the sandbox does not do.
-        (ProviderKind::SendGrid, _) => &[],
+        (ProviderKind::SendGrid, Fate::Complained) => &["processed", "delivered", "spamreport"],
+        (ProviderKind::ScaiSend | ProviderKind::SendGrid, Fate::Delivered) => &["processed", "delivered"],
+        (ProviderKind::ScaiSend | ProviderKind::SendGrid, Fate::Bounced) => &["processed", "bounce"],
+        (ProviderKind::ScaiSend | ProviderKind::SendGrid, Fate::Unsubscribed) => {
+            &["processed", "delivered", "unsubscribe"]
+        }
     }
 }
 
@@ -114,7 +116,8 @@ impl Event<'_> {
     pub fn body(&self) -> Bytes {
         let json = match self.api {
             ProviderKind::NexusProMail => self.nexuspromail(),
-            ProviderKind::ScaiSend | ProviderKind::SendGrid => self.scaisend(),
+            ProviderKind::ScaiSend => self.scaisend(),
+            ProviderKind::SendGrid => self.sendgrid(),
         };
         json.to_string().into()
     }
@@ -144,18 +147,38 @@ impl Event<'_> {
         })
     }
 
+    /// A list with one event in it. The message's id is the beginning of the one that it has here.
+    fn sendgrid(&self) -> Value {
+        let of = |event: &str, text: &str| if self.name == event { json!(text) } else { Value::Null };
+        json!([{
+            "email": self.recipient, "timestamp": unix(self.at), "event": self.name, "sg_event_id": fresh_id(),
+            "sg_message_id": format!("{}.recvd-sandbox-1", self.message_id),
+            "type": of("bounce", "bounce"), "status": of("bounce", "5.1.1"),
+            "reason": of("bounce", "550 5.1.1 No such user"), "response": of("delivered", "250 2.0.0 Ok"),
+        }])
+    }
+
     /// The headers that go with the body.
     pub fn headers(&self, secret: &str, body: &[u8]) -> Headers {
-        let mut headers = vec![("Content-Type", "application/json".to_owned())];
-        if self.api == ProviderKind::NexusProMail {
-            headers.push(("X-NexusProMail-Signature", nexuspromail_signature(secret, body)));
-        } else {
-            let timestamp = unix(self.at);
-            headers.push(("X-ScaiSend-Signature", scaisend_signature(secret, timestamp, body)));
-            headers.push(("X-ScaiSend-Timestamp", timestamp.to_string()));
-            headers.push(("X-ScaiSend-Event", self.name.to_owned()));
-        }
-        headers
+        let at = unix(self.at);
+        let signed = match self.api {
+            ProviderKind::NexusProMail => vec![("X-NexusProMail-Signature", nexuspromail_signature(secret, body))],
+            ProviderKind::ScaiSend => vec![
+                ("X-ScaiSend-Signature", scaisend_signature(secret, at, body)),
+                ("X-ScaiSend-Timestamp", at.to_string()),
+                ("X-ScaiSend-Event", self.name.to_owned()),
+            ],
+            ProviderKind::SendGrid => {
+                let at = at.to_string();
+                // Without one the relay says what is wrong.
+                let signature = curve::sign(secret, &[at.as_bytes(), body].concat());
+                vec![
+                    ("X-Twilio-Email-Event-Webhook-Signature", signature.unwrap_or_default()),
+                    ("X-Twilio-Email-Event-Webhook-Timestamp", at),
+                ]
+            }
+        };
+        std::iter::once(("Content-Type", "application/json".to_owned())).chain(signed).collect()
     }
 }
 

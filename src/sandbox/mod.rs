@@ -7,6 +7,7 @@
 
 mod answer;
 mod api;
+pub mod curve;
 mod domains;
 pub mod events;
 mod keys;

@@ -253,7 +253,7 @@ fn register(sandbox: &Sandbox, api: ProviderKind, headers: &HeaderMap, body: &[u
     sandbox.permit(headers, WRITE)?;
     if api != ProviderKind::NexusProMail && v3_dialect(headers) == ProviderKind::SendGrid {
         return Err(Refusal::not_found(
-            "The sandbox does not send SendGrid's events; use a key of ScaiSend for its own",
+            "SendGrid's webhook is set up in its settings; `sidepost sandbox --provider sendgrid` has one already",
         ));
     }
     let (list, _) = vocabulary(api);

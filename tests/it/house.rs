@@ -36,7 +36,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("proxy_header", &["smtp/proxy.rs"]),
     ("listenfd", &["smtp/inherited.rs"]),
     ("rusqlite", &["store"]),
-    ("ring", &["provider", "smtp/tls.rs", "relay/http.rs"]), // in the last two: the provider of rustls
+    ("ring", &["provider", "sandbox", "smtp/tls.rs", "relay/http.rs"]), // in the last two: the provider of rustls
     ("csv", &["cli"]),
     ("governor", &["relay/limiter.rs"]),
     ("mail_parser", &["message"]),
