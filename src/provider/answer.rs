@@ -119,12 +119,15 @@ fn path_of(loc: &Value) -> String {
     words.join(".")
 }
 
+/// The longest that is told to a client.
+const LONGEST_PAUSE: Duration = Duration::from_hours(24);
+
 /// How long the API asks to be left alone: Retry-After as seconds or date (RFC 9110 §10.2.3), else X-RateLimit-Reset as
-/// Unix time (ScaiSend, SendGrid) when the answer is a 429. Nonsense is no pause at all.
+/// Unix time (ScaiSend, SendGrid) when the answer is a 429. Nonsense is no pause at all; what is longer than a day is one.
 pub fn retry_after(response: &Response) -> Option<Duration> {
     let value = |name: &str| response.headers.get(name)?.to_str().ok().map(str::trim);
     let until = |then: SystemTime| then.duration_since(response.received).unwrap_or_default();
-    match value("retry-after") {
+    let pause = match value("retry-after") {
         Some(text) => match text.parse() {
             Ok(seconds) => Some(Duration::from_secs(seconds)),
             Err(_) => httpdate::parse_http_date(text).ok().map(until),
@@ -134,7 +137,8 @@ pub fn retry_after(response: &Response) -> Option<Duration> {
             UNIX_EPOCH.checked_add(Duration::from_secs(reset)).map(until)
         }
         None => None,
-    }
+    };
+    pause.map(|pause| pause.min(LONGEST_PAUSE))
 }
 
 /// How the body of a 2xx reads (provider reference §3.4).

@@ -1,9 +1,10 @@
 //! Which accounts send a mail: its recipients by their routes, and from one account to the next after a clean failure.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use super::account::{Account, Delivered, Mail};
@@ -182,7 +183,14 @@ impl Relay {
         let (mut whole, controls) = (Delivered::default(), plan.controls);
         let mail = Mail { transaction, message, controls: &controls, ledger: &self.ledger };
         let sending = plan.batches.into_iter().map(async |batch| {
-            let delivered = account.deliver(mail, batch, deadline).await;
+            // A bug in one request takes nothing from what became of the others: whoever was accepted is remembered, and
+            // those of this one, who have no verdict, are told to come again.
+            let sent = AssertUnwindSafe(account.deliver(mail, batch, deadline)).catch_unwind().await;
+            let delivered = sent.unwrap_or_else(|_| {
+                self.metrics.panics.inc();
+                tracing::error!(id = %transaction.id, account = account.name(), "a bug of the relay ended this request");
+                Delivered::default()
+            });
             self.ledger.note(transaction, &delivered.verdicts, deadline).await;
             delivered
         });

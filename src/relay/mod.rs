@@ -277,9 +277,10 @@ impl Relay {
         self.ledger.len()
     }
 
-    /// A client's own key that the API refused is not tried again for a while.
+    /// A client's own key that the API does not know is not tried again for a while. A 403 may be about this mail alone.
     fn learn_of_key(&self, transaction: &Transaction, verdicts: &[Verdict]) {
-        let is_refused = |v: &Verdict| v.outcome.cause().is_some_and(|cause| cause.kind == Kind::BadLogin);
+        let is_unknown = |cause: &Cause| cause.kind == Kind::BadLogin && cause.status == Some(401);
+        let is_refused = |v: &Verdict| v.outcome.cause().is_some_and(is_unknown);
         if let Some(key) = transaction.origin.api_key.as_ref().filter(|_| verdicts.iter().any(is_refused)) {
             self.refused_keys.remember(self.refused_keys.digest(&[key.expose()]), Instant::now());
         }

@@ -348,6 +348,24 @@ async fn a_retry_of_the_client_mails_nobody_twice() {
     assert_eq!(relay.unfinished(), 0, "the final reply was written");
 }
 
+/// Promise 8: a bug is temporary; and it does not make forget who was accepted beside it.
+#[tokio::test(start_paused = true)]
+async fn a_bug_in_one_request_mails_nobody_twice() {
+    let script = Script::new([taken("m1"), Answer::Panic, taken("m3"), taken("m2")]);
+    let transport: Arc<dyn Transport> = script.clone();
+    let metrics = Arc::new(Metrics::default());
+    let keys = Arc::new(Recent::new(Duration::from_mins(10)).unwrap());
+    let relay = relay_over(&config(NEXUS), &transport, &keys, &metrics);
+    let all = &["a@example.net", "b@example.net", "c@example.net"];
+    let reply = submit(&relay, all).await;
+    assert!(reply.starts_with("451 4.3.0 "), "{reply}");
+    assert_eq!(metrics.panics.get(), 1);
+    let reply = submit(&relay, all).await;
+    assert!(reply.starts_with("250 2.0.0 Ok m1 m2 m3 "), "{reply}");
+    assert_eq!(script.seen()[3]["to"]["email"], "b@example.net");
+    assert_eq!(script.requests(), 4);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_same_mail_twice_on_purpose_goes_out_twice() {
     let script = Script::new([]);

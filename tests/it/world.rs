@@ -36,6 +36,8 @@ pub enum Answer {
     Lost,
     /// Sent, and no answer until the attempt's time is over.
     Never,
+    /// The relay has a bug.
+    Panic,
     /// The answer comes later.
     After(Duration, Box<Answer>),
 }
@@ -136,6 +138,7 @@ fn give(answer: Answer, deadline: Instant) -> BoxFuture<'static, Result<Response
             }
             Answer::NotSent(kind) => Err(TransportError::NotSent { kind, detail: "scripted".into() }),
             Answer::Lost => Err(TransportError::Lost { detail: "scripted".into() }),
+            Answer::Panic => panic!("scripted"),
             Answer::Never => {
                 sleep_until(deadline).await;
                 Err(TransportError::Lost { detail: "no answer in time".into() })
