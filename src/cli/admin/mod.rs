@@ -52,7 +52,7 @@ const PAGE: usize = 500;
 struct AdminArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The running relay's web address [default: web.listen; if nobody answers there, the file of state.url]
+    /// The running relay's web address [default: web.listen; or, if no relay has it open, the file of state.url]
     #[arg(long, value_name = "http://HOST:PORT")]
     url: Option<String>,
     /// A file with the relay's web.token [default: web.token of the configuration]
