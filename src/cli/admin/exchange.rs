@@ -65,6 +65,9 @@ type Fields = BTreeMap<String, String>;
 /// A sentence, if it is in none of them.
 pub(super) fn read(octets: &[u8], defaults: &Defaults, now: SystemTime) -> Result<Rows, String> {
     let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
+    if octets.starts_with(b"\xff\xfe") || octets.starts_with(b"\xfe\xff") {
+        return Err("it is in UTF-16 (\"Unicode text\"); save it as \"CSV UTF-8\"".to_owned());
+    }
     let mut reader = Reader { defaults, now, rows: Rows::default(), total: 0, paged: 0 };
     match octets.trim_ascii_start().first() {
         None => {}
