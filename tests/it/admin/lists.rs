@@ -159,6 +159,11 @@ fn an_address_that_is_not_utf8_is_told_and_pages_come_together() {
     let output = on(&relay, &["suppressions", "import", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("line 2: ") && text(&output.stderr).contains("CSV UTF-8"), "{output:?}");
+    let file = folder.path().join("unicode.txt");
+    let octets: Vec<u8> = "\u{feff}email\nann@example.com\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(&file, octets).unwrap();
+    let output = on(&relay, &["suppressions", "import", file.to_str().unwrap()]);
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("UTF-16"), "{output:?}");
     let pages =
         "{\"bounces\": [\"ben@example.com\"], \"total\": 2}\n{\"bounces\": [\"eve@example.com\"], \"total\": 2}\n";
     said(&on(&relay, &["suppressions", "import", &put(&folder, "pages.json", pages)]));
