@@ -90,6 +90,12 @@ impl Route {
     /// The names of its keys in the configuration.
     pub const KEYS: [&str; 7] = ["sender", "recipient", "principal", "listener", "header", "transactional", "use"];
 
+    /// Whether it has no condition.
+    pub fn takes_all(&self) -> bool {
+        let of_envelope = self.sender.0.is_empty() && self.recipient.0.is_empty();
+        of_envelope && self.principal.is_empty() && self.listener.is_empty() && self.header.is_empty()
+    }
+
     fn is_met_at_mail(&self, facts: Facts<'_>) -> bool {
         let principal = facts.envelope.principal.as_deref();
         let is_named = |name: &String| principal.is_some_and(|principal| WildMatch::new(name).matches(principal));

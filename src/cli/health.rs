@@ -41,11 +41,15 @@ impl Health {
         let url = format!("http://{}{path}", reachable(address));
         let answer =
             get(&url).map_err(|e| Failure::new(format!("no answer from {url}: {e}; is the relay running?")))?;
-        if !matches!(answer.status, 200 | 503) {
+        let said = String::from_utf8_lossy(&answer.body);
+        let is_ours = said.trim() == "ok" || said.starts_with("{\"ready\":");
+        if !is_ours || !matches!(answer.status, 200 | 503) {
             let status = answer.status;
-            return Err(Failure::new(format!("{url} answers {status}: that is no sidepost; --web names the relay")));
+            return Err(Failure::new(format!(
+                "{url} answers {status}, and not like a sidepost; --web names the relay"
+            )));
         }
-        sayln!("{}", printable(String::from_utf8_lossy(&answer.body).trim()));
+        sayln!("{}", printable(said.trim()));
         if answer.status == 200 { Ok(()) } else { Err(Failure::new(format!("{url} answers 503"))) }
     }
 

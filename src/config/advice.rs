@@ -5,10 +5,23 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use super::Config;
+use crate::route::Route;
 
 /// A sentence for each, with what to do.
 pub fn warnings(config: &Config) -> Vec<String> {
-    config.routes.iter().filter_map(|route| long_route(&route.accounts, config)).chain(shared_secrets(config)).collect()
+    let long = config.routes.iter().filter_map(|route| long_route(&route.accounts, config));
+    long.chain(dead_routes(config)).chain(shared_secrets(config)).collect()
+}
+
+/// Nothing comes to a route behind one that takes all mail.
+fn dead_routes(config: &Config) -> Option<String> {
+    let last = config.routes.iter().position(Route::takes_all)?;
+    let behind = config.routes.len() - last - 1;
+    (behind > 0).then(|| {
+        format!(
+            "routes.{last} has no condition and takes all mail: nothing comes to the {behind} behind it; put it last"
+        )
+    })
 }
 
 /// The last accounts of a route may have no turn.

@@ -92,8 +92,12 @@ impl Layers {
         // A variable that is not UTF-8 is nobody's setting of ours.
         let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
         let environment: Vec<(String, String)> = std::env::vars_os().filter_map(text).collect();
-        let named =
-            || environment.iter().find(|(name, _)| name == "SIDEPOST_CONFIG").map(|(_, path)| PathBuf::from(path));
+        let named = || {
+            environment
+                .iter()
+                .find(|(name, path)| name == "SIDEPOST_CONFIG" && !path.is_empty())
+                .map(|(_, path)| PathBuf::from(path))
+        };
         let usual = || Some(PathBuf::from(SYSTEM_FILE)).filter(|path| path.exists());
         let file = file.or_else(named).or_else(usual);
         Self { file, environment, flags }
@@ -363,6 +367,7 @@ fn read_secret(
         return;
     }
     let read = match &file {
+        Json::String(path) if path.is_empty() => Err("names no file; unset it, or write a path".to_owned()),
         Json::String(path) => match read_small(path) {
             // Who names a file wants what is in it: no secret would be another configuration.
             Ok(text) if text.trim().is_empty() => Err(format!("{path} is empty")),
@@ -430,7 +435,11 @@ fn origin(figment: &Figment, path: &str) -> Option<String> {
     let inherited = default_path(path);
     // The nearest of what surrounds it: a list of sections is known as a whole only.
     let around = std::iter::successors(Some(path), |path| path.rsplit_once('.').map(|(around, _)| around));
-    let places = [path, &file_form, &inherited].into_iter().chain(around);
+    // Of a secret and its file the one from the higher layer counts.
+    let height = |path: &str| figment.find_metadata(path).map(layer_of);
+    let file_first = is_secret(path) && height(&file_form) > height(path);
+    let (one, other) = if file_first { (file_form.as_str(), path) } else { (path, file_form.as_str()) };
+    let places = [one, other, &inherited].into_iter().chain(around);
     let metadata = places.into_iter().find_map(|place| figment.find_metadata(place))?;
     match &metadata.source {
         Some(Source::File(file)) => Some(file.display().to_string()),

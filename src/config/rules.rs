@@ -1,5 +1,6 @@
 //! What a configuration must obey beyond the types of its values.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -23,6 +24,11 @@ pub fn check(config: &Config) -> Vec<Problem> {
     problems.extend(account_rules(config));
     problems.extend(sender_rules(config));
     problems.extend(webhook_rules(config));
+    if config.web.token.expose().contains(|c: char| !c.is_ascii_graphic()) {
+        let why =
+            "holds blanks or characters outside ASCII, which no client can show in a header; is it the right file?";
+        problems.push(Problem::new("web.token", why));
+    }
     problems
 }
 
@@ -333,6 +339,10 @@ fn route_rules(config: &Config) -> Vec<Problem> {
         let mut wrong = |key: &str, message: String| problems.push(Problem::new(format!("routes.{n}.{key}"), message));
         if route.accounts.is_empty() {
             wrong("use", "names no account".to_owned());
+        }
+        let mut named = BTreeSet::new();
+        if let Some(twice) = route.accounts.iter().find(|name| !named.insert(*name)) {
+            wrong("use", format!("{twice} is named twice; each account of a route has one turn"));
         }
         for name in route.accounts.iter().filter(|name| !config.providers.contains_key(*name)) {
             let known: Vec<&str> = config.providers.keys().map(String::as_str).collect();

@@ -370,6 +370,22 @@ fn help_tells_the_exit_codes() {
     assert_eq!(run(&["completions", "csh"]).status.code(), Some(64));
 }
 
+/// A health check that is content with any program says nothing.
+#[test]
+fn health_knows_its_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        let (mut http, _) = listener.accept().unwrap();
+        assert!(http.read(&mut [0; 512]).unwrap() > 0);
+        http.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html></html>").unwrap();
+    });
+    let asked = run(&["health", "--web", &address]);
+    server.join().unwrap();
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(text(&asked.stderr).contains("not like a sidepost"), "{}", text(&asked.stderr));
+}
+
 /// Words of others on the operator's terminal: a server that is not what it seems steers nothing.
 #[test]
 fn send_and_health_show_what_they_hear_as_text() {
@@ -380,7 +396,7 @@ fn send_and_health_show_what_they_hear_as_text() {
         smtp.write_all(b"554 \x1b]0;pwned\x07 no\r\n").unwrap();
         let (mut http, _) = listener.accept().unwrap();
         assert!(http.read(&mut [0; 512]).unwrap() > 0);
-        http.write_all(b"HTTP/1.1 503 x\r\nContent-Length: 9\r\n\r\n\x1b[2J gone").unwrap();
+        http.write_all(b"HTTP/1.1 503 x\r\nContent-Length: 17\r\n\r\n{\"ready\":\x1b[2Jgone}").unwrap();
     });
     let sent = run(&["send", "--server", &address, "--to", "ann@example.com"]);
     let asked = run(&["health", "--web", &address]);

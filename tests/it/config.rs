@@ -93,8 +93,8 @@ fn an_empty_variable_takes_no_secret_away() {
 
 /// What is allowed and seldom meant.
 #[test]
-fn a_secret_of_two_accounts_and_a_long_route_are_warned_of() {
-    let accounts = |secrets: [&str; 2]| {
+fn a_secret_of_two_accounts_and_dead_routes_are_warned_of() {
+    let accounts = |secrets: [&str; 2], routes: &str| {
         let [one, other] = secrets.map(|secret| format!("[\"{secret}\"]"));
         let flags = [
             "providers.a.kind=nexuspromail",
@@ -106,12 +106,29 @@ fn a_secret_of_two_accounts_and_a_long_route_are_warned_of() {
         ];
         let folder = crate::store::Folder::new("config-warnings");
         let file = folder.path().join("c.toml");
-        fs::write(&file, "[[routes]]\nuse = [\"a\", \"b\"]\n").unwrap();
+        fs::write(&file, routes).unwrap();
         let config = load(Some(&file), &[], &flags).unwrap().config;
         warnings(&config).join("\n")
     };
-    assert_eq!(accounts(["one", "other"]), "");
-    assert!(accounts(["one", "one"]).contains("a and b have a webhook secret in common"));
+    let one_route = "[[routes]]\nuse = [\"a\", \"b\"]\n";
+    assert_eq!(accounts(["one", "other"], one_route), "");
+    assert!(accounts(["one", "one"], one_route).contains("a and b have a webhook secret in common"));
+    let dead = "[[routes]]\nuse = [\"a\"]\n[[routes]]\nsender = [\"*@x.example\"]\nuse = [\"b\"]\n";
+    assert!(accounts(["one", "other"], dead).contains("routes.0 has no condition and takes all mail"));
+}
+
+/// Of a secret and its file the higher one counts, and is named.
+#[test]
+fn the_source_of_a_secret_is_the_one_in_force() {
+    let folder = crate::store::Folder::new("config-source");
+    let file = folder.path().join("c.toml");
+    fs::write(&file, "web.token = \"low\"").unwrap();
+    let loaded = load(Some(&file), &[KEY, ("SIDEPOST_WEB__TOKEN_FILE", "tests/config/files/token")], &[]).unwrap();
+    assert_eq!(loaded.config.web.token.expose(), "high");
+    let shown = loaded.effective.iter().find(|(key, ..)| key == "web.token").unwrap();
+    assert_eq!(shown.2, "environment variable SIDEPOST_WEB__TOKEN_FILE");
+    let two_lines = load(None, &[KEY], &["web.token=a b"]).unwrap_err();
+    assert!(two_lines[0].to_string().starts_with("web.token: holds blanks"), "{two_lines:?}");
 }
 
 /// All mistakes are told together, those in files of certificates and in secrets as well.

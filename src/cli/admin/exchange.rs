@@ -1,5 +1,6 @@
 //! Lists of suppressed addresses as files: our own export, and the providers', as CSV and as JSON.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,9 +25,10 @@ const UNCLOSED: &str = "a quote is opened here and closed nowhere near: what fol
 
 /// What columns and members are called, ours first; of a name its letters and digits count, in any case.
 const ADDRESS: &[&str] = &["address", "email", "emailaddress", "recipient", "recipientemail"];
-const SINCE: &[&str] = &["since", "created", "createdat", "timestamp", "date", "suppressedat", "addedat"];
-const EVIDENCE: &[&str] = &["evidence", "note", "comment", "description", "message"];
-const KIND: &[&str] = &["bouncetype", "type", "kind", "event"];
+const SINCE: &[&str] = &["since", "created", "createdat", "timestamp", "date", "suppressedat", "addedat", "bouncedat"];
+const EVIDENCE: &[&str] = &["evidence", "note", "comment", "description", "message", "error"];
+const KIND: &[&str] = &["bouncetype", "suppressionreason", "type", "kind", "event"];
+const STATUS: &[&str] = &["status", "code"];
 
 /// What makes a spreadsheet take a cell for a formula. The evidence is the words of whoever refused a mail.
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
@@ -122,6 +124,11 @@ impl Reader<'_> {
         for (name, list) in whole.iter().filter_map(|(name, list)| Some((name, list.as_array()?))) {
             self.list(list, reason_of_list(name));
         }
+        // Mailgun's way; it names one on the last page, too.
+        let next = ["paging", "_metadata"].iter().find_map(|paging| whole.get(*paging)?.get("next")?.as_str());
+        if self.found() > before && next.is_some_and(|next| !next.is_empty()) {
+            self.rows.notes.push((place, "it names a next page: import that, too, until one is empty".to_owned()));
+        }
         let total = whole.get("total").and_then(Value::as_u64).and_then(|total| usize::try_from(total).ok());
         self.total = self.total.max(total.unwrap_or_default());
         self.paged += self.found() - before;
@@ -186,7 +193,7 @@ impl Reader<'_> {
         while reader.read_byte_record(&mut record).map_err(|e| format!("it cannot be read as CSV: {e}"))? {
             let place = format!("line {}", record.position().map_or(0, csv::Position::line));
             let cells: Vec<String> =
-                record.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect();
+                record.iter().map(|cell| unguarded(String::from_utf8_lossy(cell).trim()).to_owned()).collect();
             if names.is_empty() {
                 names = cells.iter().map(|cell| plain(cell)).collect();
                 if names.iter().any(|name| ADDRESS.contains(&name.as_str())) {
@@ -195,6 +202,10 @@ impl Reader<'_> {
                 // No header: a list of addresses, whichever column they are in.
                 let at = cells.iter().position(|cell| cell.contains('@'));
                 let at = at.ok_or("it is no CSV with a column \"email\" or \"address\", and no JSON")?;
+                if cells.len() > 1 {
+                    let why = "there are no names of columns: of each line only the address is read";
+                    self.rows.notes.push((place.clone(), why.to_owned()));
+                }
                 names = (0..cells.len()).map(|n| if n == at { "address".to_owned() } else { String::new() }).collect();
             }
             if cells.iter().all(String::is_empty) {
@@ -246,7 +257,11 @@ impl Reader<'_> {
             return Ok(None);
         }
         // An address that nobody knows since when is bad is to be protected all the same.
-        let since = first(SINCE).and_then(|text| match moment(text) {
+        let past = |text: &String| match moment(text) {
+            Ok(since) if since > self.now => Err(format!("{text:?} is yet to come")),
+            read => read,
+        };
+        let since = first(SINCE).and_then(|text| match past(text) {
             Ok(since) => Some(since),
             Err(why) => {
                 self.rows.notes.push((place.clone(), format!("{why}; it is on the list since now")));
@@ -272,11 +287,12 @@ impl Reader<'_> {
         let text = |name: &str| fields.get(name).map(String::as_str).filter(|text| !text.is_empty());
         let own = text("reason").and_then(|text| text.parse::<Reason>().ok().or_else(|| reason_of_kind(text)));
         let kind = KIND.iter().find_map(|name| text(name).and_then(reason_of_kind));
-        let bounced = text("status").map(|_| Reason::Bounce);
+        // A code of SMTP's; other lists have other states.
+        let code = STATUS.iter().find_map(|name| text(name)).filter(|code| code.starts_with(['4', '5']));
+        let bounced = code.map(|_| Reason::Bounce);
         let words = text("reason").filter(|_| own.is_none());
         let note = EVIDENCE.iter().find_map(|name| text(name));
-        let note = note.map(|note| note.strip_prefix('\'').filter(|rest| rest.starts_with(FORMULA)).unwrap_or(note));
-        let status = text("status").filter(|status| words.is_none_or(|words| !words.contains(status)));
+        let status = code.filter(|status| words.is_none_or(|words| !words.contains(status)));
         let words: Vec<&str> = status.into_iter().chain(words).chain(note).collect();
         let reason = own.or(kind).or(self.defaults.reason).or(of_list).or(bounced).unwrap_or(Reason::Manual);
         (reason, words.join(" ").replace(char::is_control, " ").chars().take(LONGEST_EVIDENCE).collect())
@@ -315,9 +331,12 @@ fn reason_of_kind(word: &str) -> Option<Reason> {
         "hard" | "bounce" | "hardbounce" | "bounced" | "bouncedhard" => Some(Reason::Bounce),
         "soft" | "softbounce" | "bouncedsoft" => Some(Reason::SoftBounces),
         "block" | "blocked" => Some(Reason::Blocked),
-        "complaint" | "complained" | "spam" | "spamreport" => Some(Reason::Complaint),
+        "complaint" | "complained" | "spam" | "spamreport" | "spamcomplaint" | "spamnotification" => {
+            Some(Reason::Complaint)
+        }
         "unsubscribe" | "unsubscribed" | "groupunsubscribe" => Some(Reason::Unsubscribe),
         "invalid" | "dropped" => Some(Reason::Dropped),
+        "manualsuppression" => Some(Reason::Manual),
         _ => Reason::ALL.iter().copied().find(|reason| plain(reason.name()) == plain(word)),
     }
 }
@@ -365,6 +384,21 @@ fn delimiter(octets: &[u8]) -> u8 {
     [b',', b';', b'\t'].into_iter().rev().max_by_key(|delimiter| count(*delimiter)).unwrap_or(b',')
 }
 
+/// Whether a spreadsheet would take a cell for a formula, but for the apostrophes before it.
+fn is_formula(cell: &str) -> bool {
+    cell.trim_start_matches('\'').starts_with(FORMULA)
+}
+
+/// A cell that is text to a spreadsheet.
+fn guarded(cell: &str) -> Cow<'_, str> {
+    if is_formula(cell) { format!("'{cell}").into() } else { cell.into() }
+}
+
+/// What was in a cell before it was guarded.
+fn unguarded(cell: &str) -> &str {
+    cell.strip_prefix('\'').filter(|rest| is_formula(rest)).unwrap_or(cell)
+}
+
 /// Writes entries as CSV; the header comes first.
 pub(super) struct CsvOut(Writer<Vec<u8>>);
 
@@ -378,8 +412,8 @@ impl CsvOut {
     pub(super) fn write(&mut self, entry: &SuppressionEntry) -> Result<(), String> {
         let SuppressionEntry { address, scope, reason, source, since, until, evidence } = entry;
         let until = until.as_deref().unwrap_or_default();
-        let evidence = if evidence.starts_with(FORMULA) { &format!("'{evidence}") } else { evidence };
-        self.0.write_record([address, scope, reason, source, since, until, evidence]).map_err(|e| e.to_string())
+        let evidence = guarded(evidence);
+        self.0.write_record([address, scope, reason, source, since, until, &*evidence]).map_err(|e| e.to_string())
     }
 
     /// What there is so far.

@@ -125,6 +125,9 @@ impl AdminArgs {
                 let text = read_small(path).map_err(|e| {
                     Failure::new(format!("the token cannot be read: {}: {e}", path.display())).with_code(USAGE)
                 })?;
+                if text.trim().is_empty() {
+                    return Err(Failure::new(format!("there is no token in {}", path.display())).with_code(USAGE));
+                }
                 Secret::new(text.trim())
             }
             None => layers.web_token().map_err(|problem| Failure::config(&[problem]))?,

@@ -128,6 +128,9 @@ impl Import {
         match bad {
             0 => Ok(()),
             1 => Err(Failure::new("1 line cannot be read; it is named above")),
+            _ if bad > NAMED => {
+                Err(Failure::new(format!("{bad} lines cannot be read; the first of them are named above")))
+            }
             _ => Err(Failure::new(format!("{bad} lines cannot be read; they are named above"))),
         }
     }

@@ -67,6 +67,8 @@ fn the_providers_lists_are_read() {
         ("strings.json", "[\"ann@example.com\"]".to_owned(), vec!["--reason", "bounce"], ("bounce", "", false)),
         // Postmark's answer, and what other programs write.
         ("postmark.json", "{\"Suppressions\":[{\"EmailAddress\":\"ann@example.com\",\"SuppressionReason\":\"HardBounce\",\"Created\":\"20260102\"}],\"Errors\":[]}".to_owned(), vec!["--reason", "bounce"], ("bounce", "", false)),
+        ("complaint.json", "{\"Suppressions\":[{\"EmailAddress\":\"ann@example.com\",\"SuppressionReason\":\"SpamComplaint\",\"CreatedAt\":\"2026-01-02T03:04:05Z\"}]}".to_owned(), vec![], ("complaint", "", true)),
+        ("mailgun.json", "{\"items\":[{\"address\":\"ann@example.com\",\"code\":\"550\",\"error\":\"no such user\",\"created_at\":\"Fri, 02 Jan 2026 03:04:05 UTC\"}],\"paging\":{\"next\":\"https://x.example/2\"}}".to_owned(), vec![], ("bounce", "550 no such user", true)),
         ("tags.json", "{\"email\": \"Ann <ann@example.com>\", \"tags\": [\"a\"], \"reason\": \"Complaint\"}".to_owned(), vec![], ("complaint", "", false)),
         ("crm.csv", "Email Address,Address,City\nann@example.com,Main St 1,Berlin\n".to_owned(), vec![], ("manual", "", false)),
         ("mailgun.csv", "address,created_at\nann@example.com,\"Fri, 02 Jan 2026 03:04:05 UTC\"\n".to_owned(), vec![], ("manual", "", true)),
@@ -177,10 +179,12 @@ fn evidence_is_no_formula() {
     let (relay, folder) = (Relay::sandbox(&[]), Folder::new("admin-formula"));
     let evidence = "=HYPERLINK(\"http://evil.example\")";
     said(&on(&relay, &["suppressions", "add", "ann@example.com", "--note", evidence]));
+    said(&on(&relay, &["suppressions", "add", "ben@example.com", "--note", "'=1"]));
+    said(&on(&relay, &["suppressions", "add", "eve@example.com", "--note", "'tis so"]));
     let file = path(&folder, "list.csv");
     said(&on(&relay, &["suppressions", "export", &file]));
     let csv = fs::read_to_string(&file).unwrap();
-    assert!(csv.contains(",\"'=HYPERLINK("), "{csv}");
+    assert!(csv.contains(",\"'=HYPERLINK(") && csv.contains(",''=1\n") && csv.contains(",'tis so\n"), "{csv}");
     let other = Relay::sandbox(&[]);
     said(&on(&other, &["suppressions", "import", &file]));
     assert_eq!(list(&other), list(&relay));
