@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -33,6 +33,8 @@ pub struct Opened {
     pub connection: Connection,
     /// Its files, each with its device and number.
     files: Vec<(PathBuf, Identity)>,
+    /// The file itself, to look at its head. Never closed before the connection is: that would end SQLite's locks (POSIX).
+    head: Option<File>,
     /// Held as long as the file is open: one sidepost a file.
     _lock: Option<File>,
 }
@@ -63,7 +65,8 @@ impl Unopened {
         let of_disk = [CannotOpen, DatabaseBusy, DatabaseCorrupt, DiskFull, ReadOnly, SystemIoFailure];
         let may_pass = error.sqlite_error_code().is_some_and(|code| of_disk.contains(&code));
         let is_foreign = error.sqlite_error_code() == Some(ErrorCode::NotADatabase);
-        Self { error: explain(place, error), may_pass, is_foreign }
+        let foreign = || StoreError(format!("{} is no SQLite database; give state.url another path", place.name()));
+        Self { error: if is_foreign { foreign() } else { explain(place, error) }, may_pass, is_foreign }
     }
 
     /// The same of a file that a sidepost has had open: what is no database now was one, and its head is damaged.
@@ -82,13 +85,29 @@ impl Opened {
         let lock = lock(place)?;
         let connection =
             open(place).map_err(|unopened| if was_open { unopened.of_a_store(place) } else { unopened })?;
-        Ok(Self { connection, files: files(place), _lock: lock })
+        let head = match place {
+            Place::File(path) => File::open(path).ok(),
+            Place::Memory => None,
+        };
+        Ok(Self { connection, files: files(place), head, _lock: lock })
     }
 
     /// Whether the files that are open are still those at their paths: what is written to a deleted one is gone with the
     /// process. The log of writes (`-wal`) counts: a copy put in its place while it runs takes it away first.
-    pub fn is_in_place(&self) -> bool {
-        self.files.iter().all(|(path, there)| identity(path) == *there)
+    ///
+    /// # Errors
+    /// They are not, or the file was emptied or written over: SQLite itself would go on, in the log of writes alone.
+    pub fn check(&self, place: &Place) -> Answer<()> {
+        if self.head.as_ref().is_some_and(|file| has_head(file).is_ok_and(|has| !has)) {
+            return Err(damaged(place, "it was emptied or written over while it was open"));
+        }
+        if self.files.iter().all(|(path, there)| identity(path) == *there) {
+            return Ok(());
+        }
+        Err(StoreError(format!(
+            "{}, or its -wal file, was deleted or replaced while it was open; save the list (sidepost suppressions export), then put it back, or restart sidepost",
+            place.name()
+        )))
     }
 }
 
@@ -121,6 +140,16 @@ pub fn is_locked(place: &Place) -> Option<bool> {
     let Place::File(path) = place else { return None };
     let file = File::open(lock_path(path)).ok()?;
     Some(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Whether a file begins as SQLite's do (sqlite.org/fileformat2, §1.3), which one that is open does since it was opened.
+///
+/// # Errors
+/// It cannot be read.
+fn has_head(file: &File) -> io::Result<bool> {
+    let mut head = [0; 16];
+    let read = file.read_at(&mut head, 0)?;
+    Ok(head.get(..read) == Some(b"SQLite format 3\0"))
 }
 
 fn identity(path: &Path) -> Identity {
@@ -285,8 +314,7 @@ pub fn explain(place: &Place, error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             format!("{name} is locked by another program; end what else has it open")
         }
-        Some(ErrorCode::DatabaseCorrupt) => return damaged(place, &error.to_string()),
-        Some(ErrorCode::NotADatabase) => format!("{name} is no SQLite database; give state.url another path"),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => return damaged(place, &error.to_string()),
         _ => format!("{name}: {error}"),
     })
 }

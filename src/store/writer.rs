@@ -280,7 +280,7 @@ impl Writer {
         let before = sql.total_changes();
         let mut told = Vec::with_capacity(batch.len());
         let mut trouble = None;
-        let mut stands = self.in_place(opened).and_then(|()| begin(sql).map_err(|e| self.explain(&e)));
+        let mut stands = opened.check(&self.place).and_then(|()| begin(sql).map_err(|e| self.explain(&e)));
         for job in batch {
             let (tell, failed) = (job.run)(stands.clone().map(|()| sql));
             told.push(tell);
@@ -301,16 +301,6 @@ impl Writer {
         }
         self.learn(trouble, sql.total_changes() != before);
         (told, committed)
-    }
-
-    fn in_place(&self, opened: &Opened) -> Answer<()> {
-        if opened.is_in_place() {
-            return Ok(());
-        }
-        let name = self.place.name();
-        Err(StoreError(format!(
-            "{name}, or its -wal file, was deleted or replaced while it was open; put it back, or restart sidepost"
-        )))
     }
 
     /// What the transaction told about the store. One that changed nothing does not prove that it can be written to.

@@ -481,6 +481,22 @@ async fn a_deleted_file_keeps_nothing_and_says_so() {
     }
 }
 
+/// The same of a file that was emptied, or written over, in its place.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_written_over_keeps_nothing_and_says_so() {
+    for garbage in [&b""[..], b"no database, and long enough to be taken for one"] {
+        let folder = Folder::new("written-over");
+        let store = Store::open(&folder.settings(), &policy()).unwrap();
+        let take =
+            |id: &str| store.take("main", vec![event(id, EventKind::Opened, "ann@example.net", 1)], at(2), false);
+        take("e1").await.unwrap();
+        fs::write(folder.file(), garbage).unwrap();
+        let refusal = take("e2").await.unwrap_err();
+        assert!(refusal.0.contains("is damaged (it was emptied or written over"), "{refusal}");
+        assert_eq!(store.trouble(), Some(refusal));
+    }
+}
+
 /// One file is one store, by whatever name it is opened.
 #[tokio::test(start_paused = true)]
 async fn a_link_to_an_open_file_is_in_use() {
