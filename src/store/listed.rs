@@ -43,7 +43,7 @@ impl Listed {
         Arc::new(Self { digest: RandomState::new(), digests: RwLock::default() })
     }
 
-    /// Takes those on the list of the store that this connection writes; what it adds to the list later is added here.
+    /// What this connection adds to the list is added here. Those that are on it come with the first [`Listed::sort_out`].
     ///
     /// # Errors
     /// The connection takes no function or trigger.
@@ -53,10 +53,7 @@ impl Listed {
             follower.add(call.get_raw(0).as_str()?);
             Ok(true)
         })?;
-        writer.execute_batch(TRIGGER)?;
-        // Mail flows without it, and upkeep tries again.
-        let _ = self.read(writer);
-        Ok(())
+        writer.execute_batch(TRIGGER)
     }
 
     /// Whether an address (its key) may be on the list; false: it is not. Never waits: while others are added, each may be.
@@ -69,7 +66,8 @@ impl Listed {
         digests.all.as_ref().is_none_or(|all| all.contains(&self.digest(address)))
     }
 
-    /// Sorts out those that are on the list no more, when they may be many. Nobody may write meanwhile.
+    /// Takes those on the list; later, sorts out those that are on it no more, when they may be many. Nobody may write
+    /// meanwhile.
     ///
     /// # Errors
     /// The list cannot be read; nothing is sorted out.

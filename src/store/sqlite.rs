@@ -319,6 +319,11 @@ pub fn explain(place: &Place, error: &rusqlite::Error) -> StoreError {
     })
 }
 
+/// Whether it says that the file is not what was written into it.
+pub fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
 fn damaged(place: &Place, why: &str) -> StoreError {
     let name = place.name();
     StoreError(format!(

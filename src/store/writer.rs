@@ -73,6 +73,8 @@ pub struct Writer {
     is_open: AtomicBool,
     queue: Mutex<Queue>,
     trouble: Mutex<Option<StoreError>>,
+    /// Where the file is damaged, as somebody has seen who read or wrote: that a write succeeds elsewhere does not mend it.
+    damage: Mutex<Option<StoreError>>,
     listed: Arc<Listed>,
     commits: AtomicU64,
     writes: AtomicU64,
@@ -96,6 +98,7 @@ impl Writer {
             is_open: AtomicBool::new(false),
             queue: Mutex::default(),
             trouble: Mutex::default(),
+            damage: Mutex::default(),
             listed: Listed::new(),
             commits: AtomicU64::new(0),
             writes: AtomicU64::new(0),
@@ -113,6 +116,7 @@ impl Writer {
         let opened = Opened::at(&self.place).inspect_err(|unopened| {
             *lock(&self.trouble) = Some(unopened.error.clone());
         })?;
+        *lock(&self.damage) = None;
         self.prepare(&opened.connection).map_err(|e| self.explain(&e)).inspect_err(|error| {
             *lock(&self.trouble) = Some(error.clone());
         })?;
@@ -126,7 +130,10 @@ impl Writer {
         if self.folds {
             suppressions::fold(connection)?;
         }
-        self.listed.follow(connection)
+        self.listed.follow(connection)?;
+        // Mail flows without the list, and upkeep tries again.
+        let _ = self.listed.sort_out(connection).map_err(|e| self.explain(&e));
+        Ok(())
     }
 
     /// That the place is open, or why not.
@@ -139,9 +146,15 @@ impl Writer {
         &self.listed
     }
 
-    /// Why the last write failed, if it did.
+    /// That the place is open, and sound as far as anybody has seen; or why not. Reading goes on where it can.
+    fn sound(&self) -> Answer<()> {
+        self.ready()?;
+        lock(&self.damage).clone().map_or(Ok(()), Err)
+    }
+
+    /// Why the last write failed, if it did, or that the file is damaged.
     pub fn trouble(&self) -> Option<StoreError> {
-        lock(&self.trouble).clone()
+        lock(&self.damage).clone().or_else(|| lock(&self.trouble).clone())
     }
 
     /// What was counted.
@@ -155,9 +168,13 @@ impl Writer {
         }
     }
 
-    /// The words for an error.
+    /// The words for an error. Every one goes through here, so that none that tells of damage is forgotten.
     pub fn explain(&self, error: &rusqlite::Error) -> StoreError {
-        sqlite::explain(&self.place, error)
+        let explained = sqlite::explain(&self.place, error);
+        if sqlite::is_damage(error) {
+            *lock(&self.damage) = Some(explained.clone());
+        }
+        explained
     }
 
     /// Writes, and waits until it is on the disk. Work that fails leaves nothing, and takes nothing from others. Once
@@ -212,9 +229,9 @@ impl Writer {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
         tell: impl FnOnce(Answer<T>) + Send + 'static,
     ) -> Run {
-        let place = self.place.clone();
+        let writer = Arc::clone(self);
         Box::new(move |sql| {
-            let done = sql.and_then(|sql| apart(sql, work).map_err(|e| sqlite::explain(&place, &e)));
+            let done = sql.and_then(|sql| apart(sql, work).map_err(|e| writer.explain(&e)));
             let failed = done.as_ref().err().cloned();
             (Box::new(move |committed: &Answer<()>| tell(committed.clone().and(done))), failed)
         })
@@ -257,7 +274,7 @@ impl Writer {
     fn commit(&self, batch: Vec<Job>) {
         let size = batch.len() as u64;
         let state = self.state();
-        let (told, committed) = match (&*state, self.ready()) {
+        let (told, committed) = match (&*state, self.sound()) {
             (State::Open(opened), Ok(())) => self.transact(opened, batch),
             (_, ready) => {
                 let error = ready.err().unwrap_or_else(|| self.closed());

@@ -442,6 +442,49 @@ async fn a_store_that_cannot_be_opened_for_now_is_opened_later() {
     assert!(Store::open_or_wait(&elsewhere, &policy()).is_err(), "a slip is none of those");
 }
 
+/// Pages that are damaged are seen by who reads, and by whoever opens the file: what comes next is not written beside them
+/// as if nothing were, and what can be read is.
+#[tokio::test(start_paused = true)]
+async fn damaged_pages_are_told_until_the_file_is_mended() {
+    let folder = Folder::new("pages");
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
+    let many: Vec<Suppression> = (0..3000).map(|n| entry(&format!("a{n:04}@example.net"))).collect();
+    store.suppress(many).await.unwrap();
+    store.close().await.unwrap();
+    let whole = fs::read(folder.file()).unwrap();
+    let half = whole.len() / 4096 / 2 * 4096;
+    let take = async |store: &Store, id: &str| {
+        store.take("main", vec![event(id, EventKind::Opened, "ann@example.net", 1)], at(2), false).await
+    };
+
+    // Seen when it is opened.
+    fs::write(folder.file(), [&whole[..half], &vec![0xff; whole.len() - half][..]].concat()).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
+    let trouble = store.trouble().unwrap();
+    assert!(trouble.0.contains("is damaged"), "{trouble}");
+    assert_eq!(take(&store, "e1").await.unwrap_err(), trouble);
+    drop(store);
+    while Store::is_open(&Place::File(folder.file())) == Some(true) {
+        tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
+    }
+
+    // Seen by who reads later.
+    fs::write(folder.file(), &whole).unwrap();
+    let store = Store::open(&folder.settings(), &policy()).unwrap();
+    assert_eq!(store.trouble(), None);
+    take(&store, "e1").await.unwrap();
+    fs::OpenOptions::new().write(true).open(folder.file()).unwrap().set_len(half as u64).unwrap();
+    let mut unreadable = 0;
+    for n in (0..3000).step_by(100) {
+        unreadable += usize::from(store.suppressed(&format!("a{n:04}@example.net"), &[], at(2)).await.is_err());
+    }
+    assert!(unreadable > 0);
+    let trouble = store.trouble().unwrap();
+    assert!(trouble.0.contains("is damaged"), "{trouble}");
+    assert_eq!(take(&store, "e2").await.unwrap_err(), trouble);
+    assert_eq!(store.trouble(), Some(trouble), "until it is mended");
+}
+
 /// What a power cut leaves of a file that was a store is no slip in the configuration; what never was one is.
 #[test]
 fn a_store_without_its_head_is_waited_for() {
