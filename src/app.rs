@@ -24,6 +24,7 @@ use crate::config::listen::{Listen, Place};
 use crate::config::{Config, LogAddresses, Provider as Settings, ProviderKind, Smtp};
 use crate::files::read_small;
 use crate::metrics::Metrics;
+use crate::network::reachable;
 use crate::outcome::{Cause, Kind, without_addresses};
 use crate::plan::Policies;
 use crate::provider::{self, Payload, Request, Response};
@@ -291,7 +292,7 @@ impl Running {
 
     /// The first lines of the sandbox.
     fn greet(&self, page: SocketAddr) {
-        let smtp = first_address(&self.smtp);
+        let (page, smtp) = (reachable(page), first_address(&self.smtp));
         let mut words = format!(
             "SMTP listens on {smtp}\n\
              Send a mail:     swaks --server {smtp} --from app@example.com --to ok@example.com\n\
@@ -446,8 +447,10 @@ fn open_doors(smtp: &Smtp, mut inherited: Inherited, tls: Option<&Arc<Tls>>) -> 
     Ok(doors)
 }
 
+/// Where SMTP can be tried out.
 fn first_address(listeners: &[Listen]) -> String {
-    listeners.iter().find_map(Listen::address).map(|address| address.to_string()).unwrap_or_default()
+    let first = listeners.iter().find_map(Listen::address);
+    first.map(|address| reachable(address).to_string()).unwrap_or_default()
 }
 
 fn build_transport(settings: &Settings) -> Result<HttpTransport, String> {

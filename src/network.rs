@@ -1,6 +1,6 @@
 //! Which addresses are one client, and which are this machine's.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The client that an address stands for when clients are counted: of IPv6 the network, since whoever has one address has
 /// all of its /64 (RFC 4291 §2.5.4); an IPv4 address in IPv6's clothes is that one.
@@ -25,4 +25,14 @@ pub fn is_for_this_machine(host: &str) -> bool {
         _ => host,
     };
     is_to_this_machine(name)
+}
+
+/// Where a listener is reached from this machine: one of all addresses on loopback.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, USAGE};
+use super::{Failure, USAGE, one_of};
 use crate::config::layers::Layers;
 use crate::config::{Config, Provider, ProviderKind};
 
@@ -12,7 +12,7 @@ use crate::config::{Config, Provider, ProviderKind};
 #[derive(Debug, Args)]
 pub(super) struct AccountArgs {
     /// For which API [default: that of the configuration, or scaisend]
-    #[arg(long, value_name = "KIND", value_parser = kind)]
+    #[arg(long, value_name = "KIND", value_parser = one_of(&ProviderKind::ALL, ProviderKind::name))]
     provider: Option<ProviderKind>,
     /// For which account of the configuration, if it has several
     #[arg(long, value_name = "NAME")]
@@ -23,11 +23,6 @@ pub(super) struct AccountArgs {
     /// Set one key: --set sender.rewrite=always
     #[arg(long, short, value_name = "KEY=VALUE")]
     set: Vec<String>,
-}
-
-pub(super) fn kind(text: &str) -> Result<ProviderKind, String> {
-    let known = ProviderKind::ALL.into_iter().find(|kind| kind.name() == text);
-    known.ok_or_else(|| format!("one of {}", ProviderKind::ALL.map(ProviderKind::name).join(", ")))
 }
 
 impl AccountArgs {

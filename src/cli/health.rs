@@ -1,6 +1,6 @@
 //! `health`: one HTTP request to the running relay, for HEALTHCHECK in an image without a shell.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::table::printable;
 use super::{ConfigArgs, Failure};
 use crate::config::layers::Layers;
+use crate::network::reachable;
 use crate::provider::{Payload, Request, Response};
 use crate::relay::http::{HttpTransport, Transport};
 
@@ -58,16 +59,6 @@ impl Health {
         let layers = Layers::of_process(self.config.config.clone(), self.config.set.clone());
         layers.value("web.listen").map_err(|problem| Failure::config(&[problem]))
     }
-}
-
-/// A wildcard address is asked on loopback.
-pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// One request, over the client that everything else uses.

@@ -26,7 +26,7 @@ pub struct Sandbox {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8025")]
     web: SocketAddr,
     /// Which API the stand-in speaks
-    #[arg(long, value_name = "KIND", default_value = "scaisend", value_parser = super::account::kind)]
+    #[arg(long, value_name = "KIND", default_value = "scaisend", value_parser = super::one_of(&ProviderKind::ALL, ProviderKind::name))]
     provider: ProviderKind,
     /// Set one key of the configuration: --set providers.sandbox.unsupported=degrade
     #[arg(long, short, value_name = "KEY=VALUE")]

@@ -28,13 +28,14 @@ pub(super) fn of(transaction: &Transaction, verdicts: &[Verdict], reply: &Reply)
     verdicts.iter().map(line).collect()
 }
 
-/// The line of a recipient that was refused at RCPT. A day's refusals of one sender's mail to it are one line, the latest:
-/// a program that tries for ever must not push out what became of real mails.
+/// The line of a recipient that was refused at RCPT. A day's refusals of mail from one domain to it are one line, the
+/// latest: a program that tries for ever, with a sender of its own for each mail or not, must not push out what became of
+/// real mails.
 pub(super) fn of_refused(origin: &Origin, envelope: &Envelope, recipient: &Address, reply: &Reply) -> MessageRecord {
     let at = SystemTime::now();
     let day = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
     let mut digest = Sha256::new_with_prefix(day.to_be_bytes());
-    for part in [envelope.principal.as_deref(), envelope.reverse_path.as_ref().map(Address::as_str)] {
+    for part in [envelope.principal.as_deref(), envelope.reverse_path.as_ref().map(Address::domain)] {
         digest.update([u8::from(part.is_some())]);
         digest.update(part.unwrap_or_default());
         digest.update([0]);

@@ -73,7 +73,8 @@ fn insert(sql: &Connection, line: &MessageRecord) -> rusqlite::Result<()> {
         "INSERT INTO messages (id, at, client, principal, sender, recipient, account, provider_id, outcome, reply, bytes,
              folded, folded_sender)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-         ON CONFLICT DO UPDATE SET at = excluded.at, client = excluded.client, account = excluded.account, provider_id = excluded.provider_id,
+         ON CONFLICT DO UPDATE SET at = excluded.at, client = excluded.client, sender = excluded.sender,
+             folded_sender = excluded.folded_sender, account = excluded.account, provider_id = excluded.provider_id,
              outcome = excluded.outcome, reply = excluded.reply",
     )?
     .execute(params![

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 
 use super::{AdminArgs, Failure, ListArgs, Target, WHERE, note, print_json};
+use crate::cli::one_of;
 use crate::cli::table::{Column, counted, moment, or_dash, printable};
 use crate::feedback::EventKind;
 use crate::web::admin::wire::{EventEntry, EventWhole, Replay, Replayed};
@@ -38,7 +39,7 @@ struct Which {
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// Of this sort: bounced.hard, complained, delivered …
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", value_parser = one_of(EventKind::ALL, EventKind::name))]
     kind: Option<EventKind>,
     /// About this address
     #[arg(long, visible_alias = "to", value_name = "ADDRESS")]

@@ -22,12 +22,12 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use super::health::reachable;
 use super::table::{self, Column};
 use super::{ConfigArgs, Failure, USAGE, note};
 use crate::app;
 use crate::config::layers::{Layers, Problem};
 use crate::files::read_small;
+use crate::network::reachable;
 use crate::provider::{Payload, Request};
 use crate::relay::http::{HttpTransport, Transport, TransportError};
 use crate::secret::Secret;

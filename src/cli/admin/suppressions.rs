@@ -6,8 +6,8 @@ use http::Method;
 use super::transfer::{Export, Import};
 use super::{AdminArgs, Failure, ListArgs, Target, WHERE, note, print_json};
 use crate::address::Address;
-use crate::cli::acts;
 use crate::cli::table::{Column, moment, or_dash, printable};
+use crate::cli::{acts, one_of};
 use crate::suppression::{Reason, Scope};
 use crate::web::admin::wire::{Added, NewSuppression, Removed, SuppressionEntry};
 
@@ -48,7 +48,7 @@ struct List {
     #[arg(long)]
     scope: Option<Scope>,
     /// For this reason: bounce, complaint, unsubscribe, manual …
-    #[arg(long)]
+    #[arg(long, value_parser = one_of(Reason::ALL, Reason::name))]
     reason: Option<Reason>,
     #[command(flatten)]
     shown: ListArgs,
@@ -66,7 +66,7 @@ struct Add {
     #[arg(long, default_value = "*")]
     scope: Scope,
     /// Why: manual, bounce, complaint, unsubscribe …
-    #[arg(long, default_value = "manual")]
+    #[arg(long, default_value = "manual", value_parser = one_of(Reason::ALL, Reason::name))]
     reason: Reason,
     /// Until when: 30d, 2027-01-31, 2027-01-31T12:00:00Z [default: until it is removed]
     #[arg(long, value_name = "WHEN")]

@@ -12,7 +12,7 @@ use super::exchange::{self, CsvOut, Defaults};
 use super::suppressions::warn_of;
 use super::{AdminArgs, Client, Failure, Target, note, print_json};
 use crate::cli::table::counted;
-use crate::cli::{acts, read_input};
+use crate::cli::{acts, one_of, read_input};
 use crate::suppression::{Reason, Scope};
 use crate::web::admin::wire::{Added, NewSuppression, SuppressionEntry};
 
@@ -33,7 +33,7 @@ pub(super) struct Import {
     /// The file; - is standard input
     file: PathBuf,
     /// Why, for lines that do not say it
-    #[arg(long)]
+    #[arg(long, value_parser = one_of(Reason::ALL, Reason::name))]
     reason: Option<Reason>,
     /// Whose mail, for lines that do not say it [default: *]
     #[arg(long)]

@@ -41,7 +41,7 @@ pub(super) struct SetupArgs {
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// For the account of this API
-    #[arg(long, value_name = "KIND", value_parser = super::account::kind)]
+    #[arg(long, value_name = "KIND", value_parser = super::one_of(&ProviderKind::ALL, ProviderKind::name))]
     provider: Option<ProviderKind>,
     /// A file with ScaiSend's token, the JWT of a person [default: the variable SCAISEND_JWT]
     #[arg(long, value_name = "FILE")]
